@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+# One entry for everything; `make help` lists it. The build itself is CMake and Ninja, in build/.
+
+BUILD    := build
+AGENT    := $(BUILD)/agent
+# One sanitized build serves the unit tests and the fuzz targets.
+SANITIZE := $(BUILD)/sanitize
+DEMO     := $(BUILD)/demo
+MEMPLATE := $(AGENT)/memplate
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+JOBS    ?= $(shell nproc)
+# Seconds for each fuzz target in `make fuzz`, and in the short run of `make test`.
+FUZZ_SECONDS       ?= 600
+SHORT_FUZZ_SECONDS ?= 20
+CLANGXX ?= clang++-19
+PYTEST  ?= python3 -m pytest
+
+bindir        := $(DESTDIR)$(PREFIX)/bin
+libexecdir    := $(DESTDIR)$(PREFIX)/libexec/memplate
+completiondir := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+mandir        := $(DESTDIR)$(PREFIX)/share/man/man1
+
+.NOTPARALLEL:
+.DEFAULT_GOAL := all
+.PHONY: all agent sanitize deps demo test test-unit test-sanitize test-e2e fuzz fuzz-short lint \
+        install clean help
+
+all: agent sanitize ## Build everything that can be built here; says what is left out
+	@test -f /usr/include/gmock/gmock.h || \
+	  echo "left out: unit tests (libgtest-dev, libgmock-dev are missing; scripts/install-deps test)"
+	@command -v $(CLANGXX) >/dev/null || \
+	  echo "left out: fuzz targets ($(CLANGXX) is missing; scripts/install-deps test)"
+
+# configure FOLDER OPTIONS: runs CMake only when the folder is new or its options changed.
+define configure
+	@set -e; testing=OFF; ! test -f /usr/include/gmock/gmock.h || testing=ON; \
+	options="-DBUILD_TESTING=$$testing $(2)"; \
+	if ! test -f $(1)/build.ninja || test "$$(cat $(1)/options 2>/dev/null)" != "$$options"; then \
+	  rm -rf $(1); mkdir -p $(1); \
+	  cmake -S agent -B $(1) -G Ninja $$options; \
+	  echo "$$options" > $(1)/options; \
+	fi
+endef
+
+agent: ## Build the agent and its unit tests
+	$(call configure,$(AGENT),)
+	ninja -C $(AGENT) -j $(JOBS)
+
+sanitize: ## Build unit tests and fuzz targets with the address and undefined-behaviour sanitizers
+	$(call configure,$(SANITIZE),-DMEMPLATE_SANITIZE=ON $(shell command -v $(CLANGXX) >/dev/null && \
+	  echo -DMEMPLATE_FUZZ=ON -DCMAKE_CXX_COMPILER=$(CLANGXX)))
+	ninja -C $(SANITIZE) -j $(JOBS)
+
+deps: ## Install what is missing (Debian packages, a CRIU for this kernel); needs root
+	@scripts/install-deps all
+
+demo: ## Measure cold, copy, lazy and mapped starts of two functions; report in build/demo
+	@scripts/install-deps build
+	@scripts/install-deps run
+	@$(MAKE) --no-print-directory agent
+	rm -rf $(DEMO)
+	mkdir -p $(DEMO)
+	$(MEMPLATE) pool create $(DEMO)/demo.pool --size 4G
+	$(MEMPLATE) bench restore --pool $(DEMO)/demo.pool \
+	  --function tests/functions/big-state/function.toml \
+	  --function tests/functions/js-json-serde/function.toml \
+	  --methods cold,copy,lazy,mapped --runs 8 \
+	  --json $(DEMO)/report.json --html $(DEMO)/report.html
+	@echo "report: $(DEMO)/report.html, numbers: $(DEMO)/report.json"
+
+test: deps agent test-unit test-e2e sanitize test-sanitize fuzz-short ## Install, build and run all tests
+
+test-unit: agent ## Run the unit tests
+	ctest --test-dir $(AGENT) --output-on-failure --no-tests=error -j $(JOBS)
+
+test-sanitize: sanitize ## Run the unit tests built with sanitizers
+	UBSAN_OPTIONS=print_stacktrace=1 \
+	  ctest --test-dir $(SANITIZE) --output-on-failure --no-tests=error -j $(JOBS)
+
+test-e2e: agent ## Run the end-to-end tests: real functions, real CRIU; needs root
+	MEMPLATE_BUILD=$(abspath $(AGENT)) $(PYTEST) -q tests/e2e
+
+fuzz: sanitize ## Fuzz every reader of untrusted bytes for FUZZ_SECONDS each
+	scripts/run-fuzzers $(SANITIZE)/fuzz $(FUZZ_SECONDS)
+
+fuzz-short: sanitize ## The same for SHORT_FUZZ_SECONDS each
+	scripts/run-fuzzers $(SANITIZE)/fuzz $(SHORT_FUZZ_SECONDS)
+
+lint: agent ## Check format, scripts and clang-tidy; files unchanged since they passed are skipped
+	scripts/lint $(AGENT)
+
+install: agent ## Install to DESTDIR and PREFIX (/usr/local)
+	install -D -m 755 $(MEMPLATE) $(bindir)/memplate
+	install -D -m 755 $(AGENT)/memplate-keeper $(libexecdir)/memplate-keeper
+	install -d $(completiondir) $(mandir)
+	$(MEMPLATE) completion bash > $(completiondir)/memplate
+	$(MEMPLATE) man --output $(mandir)
+
+clean: ## Remove everything that was built
+	rm -rf $(BUILD)
+
+help: ## Show this list
+	@awk -F ': .*## ' '/^[a-z][a-z0-9-]*: .*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Engines: how template pages reach an instance. Each turns a template into a directory of CRIU
+// images that stock CRIU restores; what differs is where the memory comes from.
+//   copy    all pages are in the images; CRIU reads them into fresh memory
+//   lazy    the same images; a lazy-pages daemon delivers each page on first touch
+//   mapped  runs of pages are private file mappings of the pool (DESIGN.md D2)
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "template/template.h"
+#include "util/context.h"
+
+namespace memplate::engine {
+
+enum class Kind { copy, lazy, mapped };
+
+[[nodiscard]] std::string_view name_of(Kind kind);
+/// "auto" gives nullopt; anything unknown is an error of kind usage.
+[[nodiscard]] Result<std::optional<Kind>> parse_kind(std::string_view text);
+
+struct Choice {
+    Kind kind = Kind::copy;
+    std::string reason;
+    std::vector<std::string> warnings;  ///< for stderr
+};
+/// `auto`: mapped unless a hazard of the template rules it out. A request is followed, with a
+/// warning where it is dangerous.
+[[nodiscard]] Choice choose(const Template& tmpl, std::optional<Kind> requested);
+
+/// The name under which mapped images mention the pool; CRIU gets its descriptor for it.
+inline constexpr const char* pool_file_key = "memplate-pool";
+
+struct WriteOptions {
+    /// Cut the capabilities in the images down to what a container may have (DESIGN.md D8).
+    bool restrict_capabilities = true;
+    /// Directories inside the sandbox whose files may have another size than at the checkpoint.
+    std::vector<std::string> volatile_directories;
+};
+
+/// Writes the images of `tmpl` for an engine into an empty directory.
+[[nodiscard]] Result<> write_images(Kind kind, const Template& tmpl, int directory,
+                                    const WriteOptions& options);
+
+/// Images ready for CRIU, in the host's cache.
+struct Prepared {
+    Kind kind = Kind::copy;
+    std::string directory;
+};
+
+/// Finds or makes the images in the cache. On the first use of a pool after any change to its
+/// file, every byte of the template is verified; damage is an error that names the extent.
+[[nodiscard]] Result<Prepared> prepare(const Context& context, const pool::Pool& pool,
+                                       const Template& tmpl, Kind kind);
+
+/// Removes what the cache holds of a template (all engines) or, with id 0, of the whole pool.
+[[nodiscard]] Result<> drop_cached(const Context& context, const std::string& pool_uuid,
+                                   uint64_t template_id);
+
+}  // namespace memplate::engine

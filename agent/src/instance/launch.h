@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One instance: a prepared sandbox, then a restore or a cold start in it, then its life.
+// Preparing is slow (tens of ms) and can be done ahead; launching is the part that is timed.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "criu/installation.h"
+#include "engine/engine.h"
+#include "instance/state.h"
+#include "sandbox/sandbox.h"
+#include "template/function.h"
+
+namespace memplate::instance {
+
+/// Milliseconds by name of phase, in order.
+using Phases = std::vector<std::pair<std::string, double>>;
+
+struct Launched {
+    pid_t pid = 0;       ///< root process inside the sandbox
+    double ready_ms = 0; ///< from the request to the passed readiness check
+    Phases phases;
+};
+
+/// What an instance is going to be restored from.
+struct Source {
+    std::string template_name;
+    engine::Prepared images;
+    int pool_fd = -1;  ///< of a TemplatePin; inherited by the waiting CRIU
+};
+
+class Instance {
+  public:
+    /// A sandbox with everything a launch of `function` needs; for restores (`source` not null)
+    /// that includes a CRIU process waiting inside and the clone's identity.
+    static Result<std::unique_ptr<Instance>> prepare(const Context& context,
+                                                     const Function& function,
+                                                     const criu::Installation& criu,
+                                                     const Source* source);
+
+    /// Starts the function's command.
+    Result<Launched> start();
+    /// Restores the template named at prepare(); waits until it is ready.
+    Result<Launched> restore();
+
+    /// Checkpoints the process tree of start() into `images_directory`; the tree is gone after it.
+    /// On failure the message holds CRIU's reason and the path of the kept log.
+    Result<> checkpoint(const std::string& images_directory);
+
+    /// Sends a request and checks the answer.
+    Result<HttpResponse> request(const WarmupRequest& request) const;
+    /// The whole warm-up once; `after_each` is called after every answer.
+    Result<> warm_up(const std::function<Result<>()>& after_each = {}) const;
+
+    /// Sets limits, records the instance and leaves it running without the agent.
+    Result<Record> release(const Launched& launched, const Record& base);
+
+    [[nodiscard]] sandbox::Sandbox& sandbox() { return *sandbox_; }
+    [[nodiscard]] const Directory& directory() const { return directory_; }
+    [[nodiscard]] const Function& function() const { return function_; }
+    /// Host pid of the root process.
+    [[nodiscard]] Result<pid_t> host_pid(pid_t inside) const;
+    /// Host pids of the function's processes by their pid inside.
+    [[nodiscard]] Result<std::map<pid_t, pid_t>> host_pids() const;
+
+  private:
+    Instance(const Context& context, Function function, criu::Installation criu,
+             Directory directory)
+        : context_(context),
+          function_(std::move(function)),
+          criu_(std::move(criu)),
+          directory_(std::move(directory)) {}
+
+    Result<> wait_ready(std::chrono::steady_clock::time_point deadline);
+    Result<> check_alive();
+    Result<> start_lazy_pages();
+    Failure explain(Error error, const std::string& log, const std::string& what) const;
+
+    const Context& context_;
+    Function function_;
+    criu::Installation criu_;
+    Directory directory_;  // destroyed after the sandbox that lives in it
+    std::optional<sandbox::Sandbox> sandbox_;
+    UniqueFd criu_socket_;
+    int work_number_ = -1;    ///< the instance directory, lent to the keeper
+    int images_number_ = -1;  ///< the images to restore, lent to the keeper
+    engine::Kind engine_ = engine::Kind::copy;
+    bool restored_ = false;
+};
+
+/// Inside every sandbox: where the function's output goes.
+inline constexpr const char* output_path = "/run/memplate/output";
+
+}  // namespace memplate::instance

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "instance/state.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "sandbox/sandbox.h"
+#include "util/fs.h"
+#include "util/lock.h"
+#include "util/proc.h"
+#include "util/text.h"
+
+namespace memplate::instance {
+namespace {
+
+constexpr size_t kept_logs = 64;
+
+std::string instances_path(const Context& context) {
+    return context.settings.state_dir + "/instances";
+}
+
+std::string builds_path(const Context& context) { return context.settings.cache_dir + "/build"; }
+
+Result<LockFile> lock_state(const Context& context) {
+    TRY(make_directories(context.settings.state_dir, 0711));
+    return LockFile::acquire(context.settings.state_dir + "/lock");
+}
+
+Result<uint64_t> next_generation(const Context& context) {
+    const std::string path = context.settings.state_dir + "/generation";
+    uint64_t generation = 0;
+    if (const auto text = read_file(path)) {
+        if (const auto number = parse_unsigned(trim(*text))) generation = *number;
+    }
+    ++generation;
+    TRY(write_file_atomic(AT_FDCWD, path, std::to_string(generation)));
+    return generation;
+}
+
+Result<Record> load(const std::string& directory) {
+    TRY_ASSIGN(const std::string text, read_file(directory + "/state.json"));
+    return Record::from_json(Json::parse(text, nullptr, false));
+}
+
+/// The lock of a directory, if nobody holds it.
+Result<UniqueFd> take_free_lock(const std::string& directory) {
+    TRY_ASSIGN(UniqueFd fd, open_at(AT_FDCWD, directory + "/lock", O_RDWR | O_CREAT, 0600));
+    TRY_ASSIGN(const bool taken, try_lock_range(fd.get(), LockMode::exclusive, 0, 1));
+    if (!taken) return UniqueFd();
+    return fd;
+}
+
+Result<> remove_remains(const Context& context, const std::string& id, const std::string& path,
+                        bool kill_keeper) {
+    TRY(sandbox::destroy_remains(context, path, kill_keeper));
+    TRY(remove_tree(build_directory(context, id)));
+    return remove_tree(path);
+}
+
+}  // namespace
+
+Directory::Directory(const Context& context, std::string id, std::string path, UniqueFd lock,
+                     uint64_t generation)
+    : context_(&context),
+      id_(std::move(id)),
+      path_(std::move(path)),
+      lock_(std::move(lock)),
+      generation_(generation) {}
+
+Directory::Directory(Directory&& other) noexcept
+    : context_(other.context_),
+      id_(std::move(other.id_)),
+      path_(std::exchange(other.path_, {})),
+      lock_(std::move(other.lock_)),
+      generation_(other.generation_),
+      kept_(other.kept_) {}
+
+Directory& Directory::operator=(Directory&& other) noexcept {
+    std::swap(context_, other.context_);
+    std::swap(id_, other.id_);
+    std::swap(path_, other.path_);
+    std::swap(lock_, other.lock_);
+    std::swap(generation_, other.generation_);
+    std::swap(kept_, other.kept_);
+    return *this;
+}
+
+Directory::~Directory() {
+    if (path_.empty() || kept_) return;
+    (void)remove_remains(*context_, id_, path_, false);
+}
+
+Result<Directory> Directory::create(const Context& context, const std::string& prefix) {
+    TRY_ASSIGN(const LockFile state_lock, lock_state(context));
+    TRY_ASSIGN(const uint64_t generation, next_generation(context));
+    TRY(make_directories(instances_path(context), 0711));
+    for (;;) {
+        const std::string id = prefix + "-" + random_hex(3);
+        const std::string path = instances_path(context) + "/" + id;
+        if (::mkdir(path.c_str(), 0700) != 0) {
+            if (errno == EEXIST) continue;
+            return fail_errno(errno, path);
+        }
+        TRY_ASSIGN(UniqueFd lock, take_free_lock(path));
+        if (!lock) return fail(fmt::format("{}: somebody holds the lock of a new instance", path));
+        return Directory(context, id, path, std::move(lock), generation);
+    }
+}
+
+Json Record::to_json() const {
+    return Json{{"id", id},           {"template", template_name}, {"pool", pool},
+                {"engine", engine},   {"address", address},        {"port", port},
+                {"pid", pid},         {"keeper", keeper},          {"ready_ms", ready_ms},
+                {"created", created}};
+}
+
+Result<Record> Record::from_json(const Json& json) {
+    if (!json.is_object()) return fail("state.json: not a JSON object");
+    try {
+        Record record;
+        record.id = json.at("id");
+        record.template_name = json.at("template");
+        record.pool = json.at("pool");
+        record.engine = json.at("engine");
+        record.address = json.at("address");
+        record.port = json.at("port");
+        record.pid = json.at("pid");
+        record.keeper = json.at("keeper");
+        record.ready_ms = json.at("ready_ms");
+        record.created = json.at("created");
+        return record;
+    } catch (const Json::exception& error) {
+        return fail(fmt::format("state.json: {}", error.what()));
+    }
+}
+
+Result<> save(const Directory& directory, const Record& record) {
+    return write_file_atomic(AT_FDCWD, directory.path() + "/state.json",
+                             record.to_json().dump(2) + "\n", 0600);
+}
+
+Result<std::vector<Record>> list(const Context& context) {
+    std::vector<Record> records;
+    const auto names = list_directory(AT_FDCWD, instances_path(context));
+    if (!names) return records;
+    for (const std::string& name : *names) {
+        if (auto record = load(instances_path(context) + "/" + name))
+            records.push_back(std::move(*record));
+    }
+    std::ranges::stable_sort(records, {}, &Record::created);
+    return records;
+}
+
+Result<> sweep(const Context& context) {
+    const auto names = list_directory(AT_FDCWD, instances_path(context));
+    if (!names) return {};
+    TRY_ASSIGN(const LockFile state_lock, lock_state(context));
+    for (const std::string& name : *names) {
+        const std::string path = instances_path(context) + "/" + name;
+        auto lock = take_free_lock(path);
+        if (!lock && lock.error().code == ENOENT) continue;  // removed meanwhile
+        if (!lock) return Failure(std::move(lock.error()));
+        if (*lock) TRY_CONTEXT(remove_remains(context, name, path, false), "clean up " + name);
+    }
+    // A checkpoint under way belongs to the instance of the same name.
+    if (const auto builds = list_directory(AT_FDCWD, builds_path(context))) {
+        for (const std::string& name : *builds) {
+            const std::string path = instances_path(context) + "/" + name;
+            if (::access(path.c_str(), F_OK) != 0) TRY(remove_tree(builds_path(context) + "/" + name));
+        }
+    }
+    return sandbox::remove_unused_bridge(context);
+}
+
+Result<> stop(const Context& context, const std::string& id, int grace_ms) {
+    TRY(check_name("instance id", id));
+    const std::string path = instances_path(context) + "/" + id;
+    if (::access(path.c_str(), F_OK) != 0)
+        return fail(fmt::format("no instance {}; memplate ps lists them", id));
+    TRY_ASSIGN(const LockFile state_lock, lock_state(context));
+    TRY_ASSIGN(UniqueFd probe, open_at(AT_FDCWD, path + "/lock", O_RDWR));
+    const auto keeper_lives = [&] {
+        const auto locked = range_is_locked(probe.get(), LockMode::exclusive, 0, 1);
+        return locked && *locked;
+    };
+    if (const auto record = load(path); record && record->pid > 0 && keeper_lives()) {
+        // The keeper is the root's reaper: while it lives the pid cannot belong to somebody else.
+        const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, record->pid, 0)));
+        if (process) ::syscall(SYS_pidfd_send_signal, process.get(), SIGTERM, nullptr, 0);
+        const auto deadline =
+            std::chrono::steady_clock::now() + std::chrono::milliseconds(grace_ms);
+        while (keeper_lives() && std::chrono::steady_clock::now() < deadline)
+            std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    probe.reset();
+    return remove_remains(context, id, path, true);
+}
+
+std::string build_directory(const Context& context, const std::string& id) {
+    return builds_path(context) + "/" + id;
+}
+
+std::string keep_log(const Context& context, const std::string& source, const std::string& name) {
+    const std::string directory = context.settings.state_dir + "/log";
+    const auto text = read_file(source);
+    if (!text || !make_directories(directory, 0700)) return source;
+    const std::string path = fmt::format("{}/{}", directory, name);
+    if (!write_file_atomic(AT_FDCWD, path, *text, 0600)) return source;
+    if (const auto names = list_directory(AT_FDCWD, directory); names && names->size() > kept_logs) {
+        std::vector<std::pair<int64_t, std::string>> by_age;
+        for (const std::string& log : *names) {
+            struct stat st {};
+            if (::stat((directory + "/" + log).c_str(), &st) == 0)
+                by_age.emplace_back(st.st_mtime, log);
+        }
+        std::ranges::sort(by_age);
+        for (size_t i = 0; i + kept_logs < by_age.size(); ++i)
+            (void)remove_tree(directory + "/" + by_age[i].second);
+    }
+    return path;
+}
+
+}  // namespace memplate::instance

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Power loss: the writes of an operation are recorded, and the pool is rebuilt as a crash could
+// have left it: cut after any write, with any of the writes since the last sync missing, or only
+// some of their sectors on the medium. Every such pool must open, hold the old or the new contents,
+// verify clean, and take further writes.
+#include <sys/mman.h>
+
+#include <functional>
+#include <numeric>
+#include <random>
+#include <set>
+
+#include "pool_fixture.h"
+
+namespace memplate::pool {
+namespace {
+
+using namespace test;
+
+constexpr size_t sector = 512;
+
+struct Operation {
+    enum class Kind { write, punch, resize, sync } kind;
+    uint64_t offset = 0;  ///< of a resize: the new size
+    std::vector<std::byte> data;
+    uint64_t length = 0;
+};
+
+class RecordingMedium : public FileMedium {
+  public:
+    using FileMedium::FileMedium;
+    Result<> write(std::span<const std::byte> data, uint64_t offset) override {
+        operations.push_back(
+            {Operation::Kind::write, offset, {data.begin(), data.end()}, data.size()});
+        return FileMedium::write(data, offset);
+    }
+    Result<bool> punch(uint64_t offset, uint64_t length) override {
+        operations.push_back({Operation::Kind::punch, offset, {}, length});
+        return FileMedium::punch(offset, length);
+    }
+    Result<> resize(uint64_t size) override {
+        operations.push_back({Operation::Kind::resize, size, {}, 0});
+        return FileMedium::resize(size);
+    }
+    Result<> sync() override {
+        operations.push_back({Operation::Kind::sync, 0, {}, 0});
+        return {};
+    }
+    std::vector<Operation> operations;
+};
+
+using Image = std::vector<std::byte>;
+
+/// Applies an operation, or only those of its sectors that `keep` says.
+void apply(
+    Image& image, const Operation& operation,
+    const std::function<bool()>& keep = [] { return true; }) {
+    if (operation.kind == Operation::Kind::resize) {
+        if (keep()) image.resize(operation.offset);
+        return;
+    }
+    for (uint64_t done = 0; done < operation.length; done += sector) {
+        const uint64_t n = std::min<uint64_t>(sector, operation.length - done);
+        const uint64_t at = operation.offset + done;
+        if (!keep() || at + n > image.size()) continue;
+        if (operation.kind == Operation::Kind::write) {
+            std::copy_n(operation.data.begin() + static_cast<ptrdiff_t>(done), n,
+                        image.begin() + static_cast<ptrdiff_t>(at));
+        } else {
+            std::fill_n(image.begin() + static_cast<ptrdiff_t>(at), n, std::byte{0});
+        }
+    }
+}
+
+/// Names, blobs and content hashes; the hashes are checked against the contents by verify.
+std::string describe(const Pool& pool) {
+    std::string text;
+    for (const TemplateRecord& record : pool.templates())
+        text += fmt::format("{} {} {} [{}] [{}]\n", record.name, record.id, record.hash,
+                            must(pool.read_manifest(record)), must(pool.read_profile(record)));
+    return text + std::to_string(must(pool.info()).size_bytes);
+}
+
+class PoolCrash : public PoolTest {
+  protected:
+    PoolCrash() {
+        Pool pool = create();
+        Writer writer = must(Writer::acquire(pool, "test"));
+        add_template(writer, "base", 3, 1);
+        add_template(writer, "other", 2, 2);
+        must(writer.store_profile("base", "first profile"));
+        add_template(writer, "removed", 2, 3);
+        must(writer.remove("removed"));
+    }
+
+    [[nodiscard]] Image image() const {
+        const std::string text = must(read_file(path_));
+        return {bytes_of(text).begin(), bytes_of(text).end()};
+    }
+
+    /// The pool as a crash left it.
+    [[nodiscard]] std::shared_ptr<Medium> medium_of(const Image& contents) const {
+        UniqueFd fd(::memfd_create("pool", MFD_CLOEXEC));
+        must(pwrite_all(fd.get(), contents, 0));
+        return std::make_shared<FileMedium>(std::move(fd), "crashed", OpenMode::read_write);
+    }
+
+    void check(const Image& contents, const std::set<std::string>& allowed,
+               const std::string& where) {
+        ++states_;
+        auto opened = Pool::open(medium_of(contents));
+        ASSERT_TRUE(opened.has_value()) << where << ": " << opened.error().message;
+        Pool pool = std::move(*opened);
+        const std::string found = describe(pool);
+        ASSERT_TRUE(allowed.contains(found)) << where << ": neither old nor new:\n" << found;
+        seen_.insert(found);
+        expect_whole(pool, where);
+        if (states_ % 3 != 0) return;
+        // Life goes on, and nothing of what was there suffers.
+        {
+            auto writer = Writer::acquire(pool, "after the crash");
+            ASSERT_TRUE(writer.has_value()) << where << ": " << writer.error().message;
+            ASSERT_EQ(describe(pool), found) << where;
+            expect_whole(pool, where + ", repaired");
+            add_template(*writer, "zz-later", 5, 9);
+            must(writer->gc());
+        }
+        must(pool.refresh());
+        ASSERT_EQ(must(pool.info()).warnings.size(), 0U) << where;
+        must(pool.find("zz-later"));
+        expect_whole(pool, where + ", written again");
+    }
+
+    static void expect_whole(const Pool& pool, const std::string& where) {
+        for (const Damage& damage : must(pool.verify()).damages)
+            ADD_FAILURE() << where << ": " << damage.template_name << " " << damage.what << " at "
+                          << damage.offset;
+    }
+
+    /// Runs `change` under a recording writer and tries all crashes.
+    void crash_anywhere_in(const std::function<void(Writer&)>& change) {
+        const Image before = image();
+        const auto medium = std::make_shared<RecordingMedium>(
+            must(open_at(AT_FDCWD, path_, O_RDWR)), path_, OpenMode::read_write);
+        std::set<std::string> allowed;
+        {
+            Pool pool = must(Pool::open(medium));
+            allowed.insert(describe(pool));
+            {
+                Writer writer = must(Writer::acquire(pool, "test"));
+                change(writer);
+            }
+            must(pool.refresh());
+            allowed.insert(describe(pool));
+        }
+        const auto& operations = medium->operations;
+        std::mt19937 random(7);
+        Image durable = before;  // what the last sync guarantees
+        size_t window = 0;       // first operation after it
+        for (size_t i = 0; i <= operations.size() && !HasFatalFailure(); ++i) {
+            if (i < operations.size() && operations[i].kind != Operation::Kind::sync) continue;
+            crash_in_window(durable, operations, window, i, allowed, random);
+            for (; window < i; ++window) apply(durable, operations[window]);
+            window = i + 1;
+        }
+        EXPECT_EQ(seen_, allowed) << "both sides of the change were met";
+    }
+
+    void crash_in_window(const Image& durable, const std::vector<Operation>& operations,
+                         size_t first, size_t end, const std::set<std::string>& allowed,
+                         std::mt19937& random) {
+        // In order, cut after each.
+        Image state = durable;
+        check(state, allowed, fmt::format("before operation {}", first));
+        for (size_t i = first; i < end; ++i) {
+            apply(state, operations[i]);
+            check(state, allowed, fmt::format("after operation {}", i));
+        }
+        // Some missing, some only in part, in any order.
+        for (int round = 0; round < 40 && end > first && !HasFatalFailure(); ++round) {
+            std::vector<size_t> order(end - first);
+            std::iota(order.begin(), order.end(), first);
+            std::ranges::shuffle(order, random);
+            state = durable;
+            for (const size_t i : order) {
+                const auto fate = random() % 3;
+                if (fate == 0) continue;
+                const bool torn = fate == 1;
+                apply(state, operations[i], [&] { return !torn || random() % 2 == 0; });
+            }
+            check(state, allowed,
+                  fmt::format("round {} of operations {} to {}", round, first, end));
+        }
+    }
+
+    uint64_t states_ = 0;
+    std::set<std::string> seen_;
+};
+
+TEST_F(PoolCrash, InACommit) {
+    crash_anywhere_in([](Writer& writer) { add_template(writer, "new", 4, 5); });
+    EXPECT_GT(states_, 100U);
+}
+
+TEST_F(PoolCrash, InAReplacingCommit) {
+    crash_anywhere_in([](Writer& writer) { add_template(writer, "base", 4, 5, true); });
+}
+
+TEST_F(PoolCrash, InStoringAProfile) {
+    crash_anywhere_in([](Writer& writer) { must(writer.store_profile("base", "second")); });
+}
+
+TEST_F(PoolCrash, InARemoval) {
+    crash_anywhere_in([](Writer& writer) { must(writer.remove("other")); });
+}
+
+TEST_F(PoolCrash, InGc) {
+    crash_anywhere_in([](Writer& writer) { must(writer.gc()); });
+}
+
+TEST_F(PoolCrash, InGrowing) {
+    crash_anywhere_in([](Writer& writer) { must(writer.grow(min_pool_bytes + 65536)); });
+}
+
+TEST_F(PoolCrash, InAWriterThatDidNothing) {
+    crash_anywhere_in([](Writer&) {});
+}
+
+TEST_F(PoolCrash, InTheRepairAfterACrash) {
+    // The first writer dies with half a catalogue written.
+    const auto medium = must(FileMedium::open(path_, OpenMode::read_write));
+    const Snapshot snapshot = must(load_snapshot(*medium));
+    LeaseBlock lease = *snapshot.lease;
+    lease.held = true;
+    must(medium->write(encode(lease), lease_offset));
+    const uint64_t slot = snapshot.superblock.slot_offset[1 - snapshot.superblock.slot];
+    must(medium->write(pattern(1, 99), slot));
+    const Pool pool = must(Pool::open(path_));
+    EXPECT_EQ(must(pool.info()).warnings,
+              std::vector<std::string>{
+                  "the last writer did not finish; the next one repairs what it left"});
+    EXPECT_TRUE(must(pool.verify()).damages.empty());
+    crash_anywhere_in([](Writer& writer) { add_template(writer, "new", 4, 5); });
+}
+
+/// Fails every write from the n-th on, as a full or dying device would.
+class FailingMedium : public FileMedium {
+  public:
+    using FileMedium::FileMedium;
+    Result<> write(std::span<const std::byte> data, uint64_t offset) override {
+        if (writes_left-- <= 0) return fail_errno(error, path());
+        return FileMedium::write(data, offset);
+    }
+    Result<> sync() override {
+        if (writes_left < 0) return fail_errno(EIO, path());
+        return FileMedium::sync();
+    }
+    int writes_left = 1 << 30;
+    int error = ENOSPC;
+};
+
+TEST_F(PoolCrash, AWriteThatFailsLeavesTheOldCatalogue) {
+    const std::string before = describe(must(Pool::open(path_)));
+    int failures = 0;
+    for (int n = 0; n < 8; ++n) {
+        {
+            const auto medium = std::make_shared<FailingMedium>(
+                must(open_at(AT_FDCWD, path_, O_RDWR)), path_, OpenMode::read_write);
+            Pool pool = must(Pool::open(medium));
+            Writer writer = must(Writer::acquire(pool, "test"));
+            must(writer.begin("new", "default"));
+            const PageExtent extent = must(writer.reserve(2));
+            medium->writes_left = n;
+            const auto written = writer.write_pages(extent.first, pattern(2, 8));
+            const auto record =
+                written ? writer.commit("m", false) : std::unexpected(written.error());
+            if (record) break;  // n writes are enough
+            ++failures;
+            EXPECT_EQ(record.error().code, ENOSPC);
+            EXPECT_FALSE(writer.commit("m", false)) << "the template is dropped";
+        }
+        Pool pool = must(Pool::open(path_, OpenMode::read_write));
+        EXPECT_EQ(describe(pool), before) << n;
+        expect_whole(pool, fmt::format("{} writes", n));
+        Writer writer = must(Writer::acquire(pool, "test"));
+        must(writer.store_profile("base", "first profile"));
+        expect_whole(pool, fmt::format("{} writes, repaired", n));
+    }
+    EXPECT_EQ(failures, 5) << "data, manifest, extent table, catalogue, superblock";
+}
+
+TEST_F(PoolCrash, AfterAFailedCommitTheWriterIsOfNoUse) {
+    const auto medium = std::make_shared<FailingMedium>(must(open_at(AT_FDCWD, path_, O_RDWR)),
+                                                        path_, OpenMode::read_write);
+    Pool pool = must(Pool::open(medium));
+    Writer writer = must(Writer::acquire(pool, "test"));
+    medium->writes_left = 0;
+    EXPECT_FALSE(writer.remove("base"));
+    medium->writes_left = 100;
+    EXPECT_EQ(error_of(writer.remove("base")),
+              path_ + ": an earlier write to the pool failed; open the pool again");
+    EXPECT_FALSE(writer.begin("new", "default"));
+    EXPECT_FALSE(writer.gc());
+}
+
+}  // namespace
+}  // namespace memplate::pool
