@@ -28,14 +28,18 @@ mandir        := $(DESTDIR)$(PREFIX)/share/man/man1
         install clean help
 
 all: agent sanitize ## Build everything that can be built here; says what is left out
-	@test -f /usr/include/gmock/gmock.h || \
-	  echo "left out: unit tests (libgtest-dev, libgmock-dev are missing; scripts/install-deps test)"
+	@$(have_test_libraries) || \
+	  echo "left out: tests (libgtest-dev, libgmock-dev or libjemalloc-dev is missing;" \
+	    "scripts/install-deps test)"
 	@command -v $(CLANGXX) >/dev/null || \
 	  echo "left out: fuzz targets ($(CLANGXX) is missing; scripts/install-deps test)"
 
+have_test_libraries = test -f /usr/include/gtest/gtest.h && test -f /usr/include/gmock/gmock.h && \
+  test -f /usr/include/jemalloc/jemalloc.h
+
 # configure FOLDER OPTIONS: runs CMake only when the folder is new or its options changed.
 define configure
-	@set -e; testing=OFF; ! test -f /usr/include/gmock/gmock.h || testing=ON; \
+	@set -e; testing=OFF; ! { $(have_test_libraries); } || testing=ON; \
 	options="-DBUILD_TESTING=$$testing $(2)"; \
 	if ! test -f $(1)/build.ninja || test "$$(cat $(1)/options 2>/dev/null)" != "$$options"; then \
 	  rm -rf $(1); mkdir -p $(1); \
@@ -72,12 +76,12 @@ demo: ## Measure cold, copy, lazy and mapped starts of two functions; report in 
 
 test: deps agent test-unit test-e2e sanitize test-sanitize fuzz-short ## Install, build and run all tests
 
-test-unit: agent ## Run the unit tests
+test-unit: agent ## Run the unit tests, and the functions of tests/functions as they are
 	ctest --test-dir $(AGENT) --output-on-failure --no-tests=error -j $(JOBS)
 
 test-sanitize: sanitize ## Run the unit tests built with sanitizers
 	UBSAN_OPTIONS=print_stacktrace=1 \
-	  ctest --test-dir $(SANITIZE) --output-on-failure --no-tests=error -j $(JOBS)
+	  ctest --test-dir $(SANITIZE) -L unit --output-on-failure --no-tests=error -j $(JOBS)
 
 test-e2e: agent ## Run the end-to-end tests: real functions, real CRIU; needs root
 	MEMPLATE_BUILD=$(abspath $(AGENT)) $(PYTEST) -q tests/e2e

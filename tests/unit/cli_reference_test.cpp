@@ -40,7 +40,8 @@ class CliReference : public testing::Test {
         create->add_option("--medium", text_, "Kind of memory")
             ->check(CLI::IsMember({"file", "dax"}))
             ->default_str("file");
-        pool->add_subcommand("list", "List pools");
+        auto* list = pool->add_subcommand("list", "List pools");
+        list->add_option("--json", text_, "Where to")->type_name("FILE");
         root_.add_subcommand("list", "A command with the name of another one's subcommand");
         root_.add_subcommand("secret", "Not shown")->group("");
         root_.footer("Examples:\n  memplate pool create x");
@@ -104,6 +105,9 @@ TEST_F(CliReference, CompletesOptionsOfTheCommandAndOfTheRoot) {
     EXPECT_THAT(complete({"pool", "list", "--"}),
                 UnorderedElementsAre("--help", "--json", "--config"));
     EXPECT_THAT(complete({"pool", "create", "--m"}), ElementsAre("--medium"));
+    // One of the same name takes a value here, and none elsewhere.
+    EXPECT_THAT(complete({"pool", "list", "--json", "--c"}), IsEmpty());
+    EXPECT_THAT(complete({"pool", "create", "--json", "--c"}), ElementsAre("--config"));
 }
 
 TEST_F(CliReference, CompletesValues) {

@@ -68,6 +68,7 @@ function drawTimes(fn, key, title, log, width) {
   const svg = drawing(width, bottom + 24, `${title} of ${fn.name ?? 'the function'} by method`,
       rows.map((row) => `${row.name}: ${row.main}, ${row.tail}, ${row.ratio}`).join('; '));
   drawAxis(svg, axis, x, bottom, 'ms');
+  svg.append(shape('line', {class: 'axis', x1: left, x2: left, y1: 4, y2: bottom}));
   rows.forEach((row, index) => {
     const top = index * rowHeight + 4;
     const ours = isOurs(row.name);
@@ -96,19 +97,17 @@ function drawTimes(fn, key, title, log, width) {
             row.ratio);
     }
     // A bar's length means nothing on a logarithmic axis: there the median is a point on a stem.
-    if (log) {
-      group.append(shape('line', {x1: left, x2: x(row.p50), y1: middle, y2: middle,
-                                  'stroke-width': 2, style: `stroke:${barColour(row.name, true)}`}),
-                   shape('circle', {cx: x(row.p50), cy: middle, r: 6,
-                                    style: `fill:${barColour(row.name)}`}));
-    } else {
-      group.append(shape('rect', {x: left, y: barTop, width: Math.max(2, x(row.p50) - left),
-                                  height: 16, rx: 2, style: `fill:${barColour(row.name)}`}));
-    }
+    const colour = `fill:${barColour(row.name)}`;
+    group.append(log
+        ? shape('line', {x1: left, x2: x(row.p50), y1: middle, y2: middle, 'stroke-width': 2,
+                         style: `stroke:${barColour(row.name, true)}`})
+        : shape('rect', {x: left, y: barTop, width: Math.max(2, x(row.p50) - left), height: 16,
+                         rx: 2, style: colour}));
     if (row.p99 !== null) {
       group.append(shape('path', {class: 'whisker',
           d: `M${x(row.p50)} ${middle}H${x(row.p99)}M${x(row.p99)} ${middle - 5}v10`}));
     }
+    if (log) group.append(shape('circle', {cx: x(row.p50), cy: middle, r: 6, style: colour}));
     const every = Math.ceil(row.samples.length / 400);
     row.samples.forEach((sample, place) => {
       if (place % every !== 0) return;
@@ -117,7 +116,6 @@ function drawTimes(fn, key, title, log, width) {
                                     cy: barTop + 22 + jitter(place) * 11}));
     });
   });
-  svg.append(shape('line', {class: 'axis', x1: left, x2: left, y1: 4, y2: bottom}));
   return svg;
 }
 function timeFigure(fn) {
@@ -131,13 +129,16 @@ function timeFigure(fn) {
   };
   const [holder, redraw] = chart((width) => drawTimes(fn, key, title, log && spread(), width));
   const scale = choice('Scale', [[false, 'linear'], [true, 'log']], log,
-                       (value) => { log = value; redraw(); });
+                       (value) => { log = value; update(); });
   const update = () => {
     scale.style.visibility = spread() ? '' : 'hidden';
+    const shown = log && spread() ? 'point' : 'bar';
     result.querySelector('h3').textContent = title;
+    result.querySelector('.muted').textContent =
+        `${shown}: median (p50) · whisker: p99 · a dot: one run`;
     redraw();
   };
-  const result = figure(title, 'bar: median (p50) · whisker: p99 · a dot: one run', [
+  const result = figure(title, '', [
     metrics.length > 1 ? choice('Time', metrics.map(([k, text]) => [k, text]), key, (value) => {
       [key, , title] = metrics.find(([k]) => k === value);
       update();

@@ -41,10 +41,9 @@ std::optional<HeadlineTime> headline_time(const Json& function, const std::strin
 
 std::vector<HeadlinePart> sentence_on(const Json& function, const std::string& ours) {
     std::vector<HeadlinePart> parts = {{text_at(function, "name", "function") + ": "}};
-    const auto instead = [&](std::string text, std::string number,
+    const auto instead = [&](const std::string& text, std::string number,
                              std::optional<std::string> other) {
-        if (parts.size() > 1) text.insert(0, ", ");
-        parts.push_back({std::move(text)});
+        parts.push_back({fmt::format("{}{}", parts.size() > 1 ? ", " : "", text)});
         parts.push_back({std::move(number), HeadlinePart::Kind::our_number});
         if (!other) return;
         parts.push_back({" instead of "});
@@ -132,10 +131,14 @@ int instances(const Json& function) {
 }
 
 std::string grouped(double value, int digits) {
-    std::string text = fmt::format("{:.{}f}", value, digits);
-    const size_t first = text.starts_with('-') ? 1 : 0;
-    for (size_t at = std::min(text.find('.'), text.size()); at > first + 3; at -= 3)
-        text.insert(at - 3, ",");
+    const std::string plain = fmt::format("{:.{}f}", value, digits);
+    const size_t point = std::min(plain.find('.'), plain.size());
+    std::string text;
+    for (size_t i = 0; i < plain.size(); i++) {
+        const bool after_digit = i > 0 && plain[i - 1] != '-';
+        if (after_digit && i < point && (point - i) % 3 == 0) text += ',';
+        text += plain[i];
+    }
     return text;
 }
 
@@ -182,10 +185,11 @@ Headline headline(const Json& report) {
         largest = size;
     }
     if (!result.parts.empty()) return result;
-    std::string names;
+    std::vector<std::string> names;
     for (const Json* function : functions(report))
-        names += (names.empty() ? "" : ", ") + text_at(*function, "name", "function");
-    result.parts = {{names.empty() ? "Nothing was measured" : "Start times: " + names}};
+        names.push_back(text_at(*function, "name", "function"));
+    result.parts = {{names.empty() ? "Nothing was measured"
+                                   : fmt::format("Start times: {}", fmt::join(names, ", "))}};
     return result;
 }
 

@@ -12,7 +12,7 @@ function allNumbers(fn) {
         const values = metric(fn, name, key);
         return [name, ...columns.map((column) => cell(num(values[column]))),
                 cell(num(values.n) ?? (list(values.samples).length || null), grouped),
-                speed(p50(fn, BASELINE, key), values.p50, '')];
+                name === BASELINE ? 'baseline' : speed(p50(fn, BASELINE, key), values.p50, '')];
       })]).filter(([, rows]) => rows.length).map(([title, rows]) =>
       table(`${title}, ms`, ['method', ...columns, 'n', `against ${BASELINE}`], rows));
   const kinds = STATES.flatMap(([state]) => [[state, 'pss'], [state, 'private']]);

@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <iterator>
 #include <map>
 #include <vector>
 
@@ -75,7 +77,12 @@ void collect(const CommandNode& node, const std::vector<OptionNode>& inherited, 
     std::vector<std::string> positional_choices;
     std::vector<std::string> flags;
     std::vector<OptionNode> options = node.options;
-    options.insert(options.end(), inherited.begin(), inherited.end());
+    // An option of the command hides the one of the root with the same name.
+    std::ranges::copy_if(inherited, std::back_inserter(options), [&](const OptionNode& option) {
+        return std::ranges::none_of(node.options, [&](const OptionNode& own) {
+            return !own.positional && own.names.back() == option.names.back();
+        });
+    });
     for (const OptionNode& option : options) {
         if (option.positional) {
             positional_choices.insert(positional_choices.end(), option.choices.begin(),

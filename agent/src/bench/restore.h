@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// `memplate bench restore`: start methods of a function against each other, in one run,
+// interleaved, every answer checked.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "instance/run.h"
+#include "util/json.h"
+
+namespace memplate::bench {
+
+enum class Method { cold, copy, lazy, mapped };
+
+[[nodiscard]] std::string_view name_of(Method method);
+/// "cold,copy,mapped" → methods, each once (kind usage).
+[[nodiscard]] Result<std::vector<Method>> parse_methods(const std::string& text);
+
+struct RestoreRequest {
+    std::vector<std::string> function_files;
+    std::vector<Method> methods;
+    unsigned runs = 20;
+    unsigned instances = 10;  ///< for the memory part; 0: leave it out
+    std::string command;      ///< how to repeat it, for the report
+};
+
+/// The report (its schema is in bench/README.md). Templates are built in a pool of their own that
+/// is removed again.
+[[nodiscard]] Result<Json> bench_restore(const Context& context, const RestoreRequest& request);
+
+}  // namespace memplate::bench
