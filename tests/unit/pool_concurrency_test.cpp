@@ -30,6 +30,18 @@ void replace_often(Pool& pool) {
     }
 }
 
+/// A thread whose exceptions are failures of the test.
+template <class F, class... Args>
+std::thread start(F work, Args... args) {
+    return std::thread([=] {
+        try {
+            work(args...);
+        } catch (const std::exception& error) {
+            ADD_FAILURE() << error.what();
+        }
+    });
+}
+
 TEST_F(PoolConcurrency, AReaderSeesWholeTemplatesDuringCommits) {
     Pool pool = create(uint64_t{8} << 20);
     {
@@ -62,8 +74,8 @@ TEST_F(PoolConcurrency, AReaderSeesWholeTemplatesDuringCommits) {
             ++checked;
         }
     };
-    std::thread first(read);
-    std::thread second([&] {
+    std::thread first = start(read);
+    std::thread second = start([&] {
         while (!done) {
             const auto opened = Pool::open(path_);
             ASSERT_TRUE(opened.has_value()) << opened.error().message;
@@ -143,8 +155,8 @@ TEST_F(PoolConcurrency, WritersTakeTurns) {
             add_template(*writer, fmt::format("{}-{}", name, done++), 2, 1);
         }
     };
-    std::thread first(write, "a");
-    std::thread second(write, "b");
+    std::thread first = start(write, "a");
+    std::thread second = start(write, "b");
     first.join();
     second.join();
     const Pool pool = must(Pool::open(path_));

@@ -89,9 +89,11 @@ class PoolCrash : public PoolTest {
         Writer writer = must(Writer::acquire(pool, "test"));
         add_template(writer, "base", 3, 1);
         add_template(writer, "other", 2, 2);
-        must(writer.store_profile("base", "first profile"));
         add_template(writer, "removed", 2, 3);
         must(writer.remove("removed"));
+        // The generation before the last refers to a page that the last does not.
+        must(writer.store_profile("base", "an earlier profile"));
+        must(writer.store_profile("base", "first profile"));
     }
 
     [[nodiscard]] Image image() const {
@@ -116,6 +118,7 @@ class PoolCrash : public PoolTest {
         ASSERT_TRUE(allowed.contains(found)) << where << ": neither old nor new:\n" << found;
         seen_.insert(found);
         expect_whole(pool, where);
+        expect_fallback(contents, where);
         if (states_ % 3 != 0) return;
         // Life goes on, and nothing of what was there suffers.
         {
@@ -130,6 +133,18 @@ class PoolCrash : public PoolTest {
         ASSERT_EQ(must(pool.info()).warnings.size(), 0U) << where;
         must(pool.find("zz-later"));
         expect_whole(pool, where + ", written again");
+    }
+
+    /// If the generation before is there, its templates are, too.
+    void expect_fallback(Image contents, const std::string& where) const {
+        const Snapshot snapshot = must(load_snapshot(*medium_of(contents)));
+        if (!snapshot.previous) return;
+        const Superblock& newest = snapshot.superblock;
+        contents[newest.slot_offset[newest.slot]] ^= std::byte{1};
+        const Pool pool = must(Pool::open(medium_of(contents)));
+        ASSERT_EQ(must(pool.info()).generation, snapshot.previous->generation) << where;
+        for (const Damage& damage : must(pool.verify()).damages)
+            EXPECT_EQ(damage.template_name, "") << where << ": the fallback's " << damage.what;
     }
 
     static void expect_whole(const Pool& pool, const std::string& where) {
@@ -244,20 +259,15 @@ TEST_F(PoolCrash, InTheRepairAfterACrash) {
     crash_anywhere_in([](Writer& writer) { add_template(writer, "new", 4, 5); });
 }
 
-/// Fails every write from the n-th on, as a full or dying device would.
+/// Fails one write, as a file system that is full for a moment would.
 class FailingMedium : public FileMedium {
   public:
     using FileMedium::FileMedium;
     Result<> write(std::span<const std::byte> data, uint64_t offset) override {
-        if (writes_left-- <= 0) return fail_errno(error, path());
+        if (writes_left-- == 0) return fail_errno(ENOSPC, path());
         return FileMedium::write(data, offset);
     }
-    Result<> sync() override {
-        if (writes_left < 0) return fail_errno(EIO, path());
-        return FileMedium::sync();
-    }
     int writes_left = 1 << 30;
-    int error = ENOSPC;
 };
 
 TEST_F(PoolCrash, AWriteThatFailsLeavesTheOldCatalogue) {

@@ -170,8 +170,8 @@ TEST_F(PoolGc, PagesOfTheGenerationBeforeAreNotTouched) {
     must(writer.store_profile("one", "new profile"));
     // Losing the newest catalogue now must bring back the old profile, whatever was reserved.
     must(writer.begin("two", "default"));
-    const PageExtent extent = must(writer.reserve(100));
-    must(writer.write_pages(extent.first, pattern(100, 9)));
+    for (int i = 0; i < 20; ++i)
+        must(writer.write_pages(must(writer.reserve(1)).first, pattern(1, 9)));
     const auto medium = must(FileMedium::open(path_, OpenMode::read_only));
     const Superblock newest = must(load_snapshot(*medium)).superblock;
     flip(newest.slot_offset[newest.slot] + 70);

@@ -60,8 +60,9 @@ function drawTimes(fn, key, title, log, width) {
   const [left, right] = [labelWidth + 2, width - (narrow ? 10 : textColumn + 30)];
   const rowHeight = narrow ? 64 : 50;
   const bottom = rows.length * rowHeight + 6;
-  const high = Math.max(...rows.map((row) => row.high));
-  const low = Math.min(...rows.map((row) => row.low).filter((value) => value > 0));
+  const high = Math.max(...rows.map((row) => row.high)) || 1;
+  const low = Math.min(...rows.map((row) => (row.low > 0 ? row.low : row.p50))
+      .filter((value) => value > 0));
   const count = Math.max(3, Math.floor((right - left) / 72));
   const axis = log ? logAxis(low, high, count) : linearAxis(high, count);
   const x = (value) => left + axis.at(value) * (right - left);
@@ -212,8 +213,7 @@ function memoryFigure(fn) {
                 part: part ? `${part} of ${BASELINE}` : ''};
       })]).filter(([, , entries]) => entries.some((row) => row.pss > 0));
   if (!groups.length) return null;
-  const [holder, redraw] = chart((width) => drawMemory(fn, groups, width));
-  redraw();
+  const [holder] = chart((width) => drawMemory(fn, groups, width));
   const anyPrivate = groups.some(([, , entries]) => entries.some((row) => row.private !== null));
   return figure(`Memory of ${instances(fn)} instances`, 'proportional set size (PSS)', [], holder,
       anyPrivate ? legend([['var(--accent)', 'private to the instances'],

@@ -125,6 +125,7 @@ function textWidth(text, bold = false, size = 13) {
 }
 const widest = (texts, ...style) => Math.max(0, ...texts.map((text) => textWidth(text, ...style)));
 
+const charts = [];  // what draws each of them, once it is on the page
 /** Draws at the real width, again whenever it changes: text keeps its size on every screen. */
 function chart(draw) {
   const holder = el('div', 'chart');
@@ -133,8 +134,9 @@ function chart(draw) {
     width = Math.floor(holder.clientWidth);
     if (width > 0) holder.replaceChildren(draw(width));
   };
-  new ResizeObserver(() => { if (Math.floor(holder.clientWidth) !== width) redraw(); })
-      .observe(holder);
+  const follow = () => { if (Math.floor(holder.clientWidth) !== width) redraw(); };
+  new ResizeObserver(() => requestAnimationFrame(follow)).observe(holder);
+  charts.push(redraw);
   return [holder, redraw];
 }
 /** Buttons of which one is pressed. */

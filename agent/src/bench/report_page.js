@@ -51,9 +51,11 @@ function tiles(fn) {
   const result = [];
   const ours = fn ? ourMethod(fn) : null;
   const [key, name] = fn ? headlineMetric(fn) ?? [] : [];
-  if (key && p50(fn, BASELINE, key) !== null) {
-    const [word, ...rest] = speed(p50(fn, BASELINE, key), p50(fn, ours, key), '').split(' ');
-    result.push(tile(word, `${rest.join(' ')} to ${name} than ${BASELINE}`));
+  const ratio = key ? speed(p50(fn, BASELINE, key), p50(fn, ours, key), '') : null;
+  if (ratio) {
+    const [times, comparison] = ratio.includes('×') ? ratio.split(' ') : ['1×', null];
+    result.push(tile(times, comparison ? `${comparison} to ${name} than ${BASELINE}`
+                                       : `as fast to ${name} as ${BASELINE}`));
     result[0].firstChild.classList.add('ours');
   }
   const part = ours ? share(memory(fn, BASELINE, 'idle', 'pss'), memory(fn, ours, 'idle', 'pss'))
@@ -179,6 +181,7 @@ fill('tiles', ...tiles(main));
 if (functions.length > 1) fill('glance', glance());
 fill('functions', ...functions.map(section));
 fill('about', about());
+for (const draw of charts) draw();
 
 // On paper nothing can be opened.
 let opened = [];

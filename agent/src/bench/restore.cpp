@@ -194,6 +194,7 @@ Result<std::vector<Method>> parse_methods(const std::string& text) {
 
 Result<Json> bench_restore(const Context& context, const RestoreRequest& request) {
     TRY(instance::sweep(context));
+    const instance::CleanExit clean_exit(context);
     TRY_ASSIGN(const auto criu, criu::Installation::find(context));
     TRY(make_directories(context.settings.cache_dir, 0700));
     TRY_ASSIGN(const auto directory, TemporaryDirectory::create(context.settings.cache_dir, "bench"));

@@ -20,8 +20,10 @@ void add_criu_verb(CLI::App& root, Application& application) {
         "Example: MEMPLATE_ENGINE=mapped memplate criu -- restore -D images -d");
     verb->callback([&application, verb, arguments] {
         std::vector<std::string> words = *arguments;
-        const auto rest = verb->remaining();
-        words.insert(words.end(), rest.begin(), rest.end());
+        // CLI11 leaves the "--" itself among the words that it did not take.
+        for (std::string& word : verb->remaining()) {
+            if (word != "--") words.push_back(std::move(word));
+        }
         application.action = [&application, words]() -> Result<int> {
             const char* engine = std::getenv("MEMPLATE_ENGINE");
             TRY(instance::exec_criu(application.context, words,

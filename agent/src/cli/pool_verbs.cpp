@@ -126,7 +126,7 @@ Result<int> list(const Application& application, const PoolOptions& options) {
         pools.push_back(std::move(entry));
         table.add({path, format_size(info->size_bytes), format_size(info->used_pages * page_size),
                    std::to_string(pool->templates().size()),
-                   !info->warnings.empty()       ? "damaged"
+                   !info->warnings.empty()       ? "warning"
                    : !info->lease_holder.empty() ? "being written"
                                                  : "ok"});
     }

@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <map>
+
 #include "template/inspect.h"
 #include "util/table.h"
 #include "util/text.h"
@@ -40,11 +42,15 @@ void print_hazards(const Template& tmpl) {
         fmt::print("hazards: none found; engine auto takes mapped\n");
         return;
     }
-    for (const auto& hazard : tmpl.manifest.hazards()) {
-        const std::string area =
-            hazard.end() == 0 ? std::string()
-                              : fmt::format(" at {:x}-{:x}", hazard.start(), hazard.end());
-        fmt::print("hazard: process {}{}: {}\n", hazard.pid(), area, hazard.evidence());
+    // A busy allocator gives back hundreds of areas: one line for each kind of evidence.
+    std::map<std::pair<uint32_t, std::string>, unsigned> areas;
+    for (const auto& hazard : tmpl.manifest.hazards())
+        areas[{hazard.pid(), hazard.evidence()}] += hazard.end() != 0 ? 1 : 0;
+    for (const auto& [what, count] : areas) {
+        const std::string where = what.first == 0 ? "" : fmt::format("process {}: ", what.first);
+        const std::string times =
+            count == 0 ? "" : fmt::format(" ({} area{})", count, count == 1 ? "" : "s");
+        fmt::print("hazard: {}{}{}\n", where, what.second, times);
     }
     fmt::print("{}\n", tmpl.blocking_hazard() != nullptr
                            ? "engine auto takes copy"

@@ -62,6 +62,13 @@ Result<> check_ranges_in_vmas(const ProcessImage& process, const std::string& na
     return {};
 }
 
+/// Zombies have none; a stopped task (3) has.
+bool has_memory(const image::Core& core) {
+    constexpr uint32_t task_dead = 2;
+    constexpr uint32_t task_zombie = 6;
+    return core.tc().task_state() != task_dead && core.tc().task_state() != task_zombie;
+}
+
 Result<ProcessImage> load_process(int dirfd, image::Process entry) {
     ProcessImage process;
     const uint32_t pid = entry.pid();
@@ -70,8 +77,7 @@ Result<ProcessImage> load_process(int dirfd, image::Process entry) {
     const std::string core_name = fmt::format("core-{}.img", pid);
     TRY_ASSIGN(const auto core, read_single<image::Core>(dirfd, core_name, magic::core));
     process.comm = core.tc().comm();
-    constexpr uint32_t task_dead = 3;  // zombies have no memory
-    if (core.tc().task_state() == task_dead) return process;
+    if (!has_memory(core)) return process;
 
     const std::string mm_name = fmt::format("mm-{}.img", pid);
     TRY_ASSIGN(process.mm, read_single<image::Mm>(dirfd, mm_name, magic::mm));
@@ -146,11 +152,16 @@ Result<Pagemap> parse_pagemap(std::string_view bytes, const std::string& name) {
         if (entry.in_parent() || (entry.flags() & pagemap_flag::in_parent) != 0)
             return fail(fmt::format("{}: incremental image; checkpoint without --prev-images-dir",
                                     name));
+        if (entry.has_flags() && (entry.flags() & pagemap_flag::present) == 0)
+            return fail(fmt::format("{}: pages at {:#x} are not in the images; checkpoint without "
+                                    "--lazy-pages",
+                                    name, entry.vaddr()));
         if (pages == 0 || pages > max_user_address / page_size ||
             entry.vaddr() % page_size != 0 || entry.vaddr() < previous_end ||
             entry.vaddr() > max_user_address - pages * page_size)
             return fail(fmt::format("{}: pages at {:#x} are misplaced", name, entry.vaddr()));
-        pagemap.ranges.push_back({entry.vaddr(), pages, offset});
+        const bool lazy = (entry.flags() & pagemap_flag::lazy) != 0;
+        pagemap.ranges.push_back({entry.vaddr(), pages, offset, lazy});
         offset += pages * page_size;
         previous_end = entry.vaddr() + pages * page_size;
     }
@@ -167,7 +178,7 @@ std::string format_pagemap(const Pagemap& pagemap) {
         entry.set_vaddr(range.vaddr);
         entry.set_compat_nr_pages(static_cast<uint32_t>(range.pages));
         entry.set_nr_pages(range.pages);
-        entry.set_flags(pagemap_flag::present);
+        entry.set_flags(pagemap_flag::present | (range.lazy ? pagemap_flag::lazy : 0));
         entries.push_back(entry.SerializeAsString());
     }
     return format_entries(entries, magic::pagemap);

@@ -63,6 +63,7 @@ struct PageRange {
     uint64_t vaddr = 0;
     uint64_t pages = 0;
     uint64_t offset = 0;  ///< in pages-N.img
+    bool lazy = false;    ///< may be left to the lazy-pages daemon
 };
 
 /// pagemap-PID.img and the pages image it points to.
@@ -86,7 +87,7 @@ struct ImageSet {
     std::vector<std::string> names;  ///< every file of the directory, sorted
 
     /// Reads and cross-checks a directory. Refuses what the agent cannot restore from: incremental
-    /// images (in_parent), pages that belong to no VMA, overlapping VMAs.
+    /// images (in_parent), pages left with the process (lazy dump), pages that belong to no VMA, overlapping VMAs.
     static Result<ImageSet> load(int dirfd);
 
     [[nodiscard]] const image::File* file(uint32_t id) const;

@@ -31,6 +31,13 @@ bool is_in(const std::string& path, const std::vector<std::string>& directories)
                                [&](const auto& directory) { return path.starts_with(directory); });
 }
 
+/// CRIU's own rule: private anonymous memory that is neither locked nor of the kernel.
+bool may_be_lazy(const proto::Run& run) {
+    return run.owner() != proto::OWNER_FILE && run.placement() != proto::PLACEMENT_KERNEL &&
+           run.placement() != proto::PLACEMENT_LOCKED &&
+           run.placement() != proto::PLACEMENT_HUGETLB;
+}
+
 }  // namespace
 
 Result<> write_image(int directory, const std::string& name, std::string_view bytes) {
@@ -48,22 +55,19 @@ Result<> write_pages(int directory, const Template& tmpl, const proto::ProcessPa
     TRY_ASSIGN(UniqueFd file,
                open_at(directory, pages_name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
     std::vector<std::byte> buffer(256 * page_size);
-    auto run = process.runs().begin();
-    for (const Interval& interval : which) {
-        pagemap.ranges.push_back(
-            {interval.start, (interval.end - interval.start) / page_size, 0});
-        for (uint64_t at = interval.start; at < interval.end;) {
-            while (run != process.runs().end() && run->vaddr() + run->pages() * page_size <= at)
-                ++run;
-            if (run == process.runs().end() || run->vaddr() > at)
-                return fail(fmt::format("page {:#x} of process {} is not stored", at,
-                                        process.pid()));
-            const uint64_t run_end = run->vaddr() + run->pages() * page_size;
-            const uint64_t end = std::min({interval.end, run_end, at + buffer.size()});
-            const auto bytes = std::span(buffer).first(end - at);
-            TRY(tmpl.pages.read(run->page() + (at - run->vaddr()) / page_size, bytes));
-            TRY_CONTEXT(write_all(file.get(), bytes), pages_name);
-            at = end;
+    // One pagemap entry never spans two runs: they may differ in what CRIU may do with them.
+    for (const auto& run : process.runs()) {
+        const uint64_t run_end = run.vaddr() + run.pages() * page_size;
+        for (const Interval& interval : clip(which, run.vaddr(), run_end)) {
+            pagemap.ranges.push_back({interval.start, (interval.end - interval.start) / page_size,
+                                      0, may_be_lazy(run)});
+            for (uint64_t at = interval.start; at < interval.end;) {
+                const uint64_t end = std::min<uint64_t>(interval.end, at + buffer.size());
+                const auto bytes = std::span(buffer).first(end - at);
+                TRY(tmpl.pages.read(run.page() + (at - run.vaddr()) / page_size, bytes));
+                TRY_CONTEXT(write_all(file.get(), bytes), pages_name);
+                at = end;
+            }
         }
     }
     return write_image(directory, fmt::format("pagemap-{}.img", process.pid()),

@@ -55,10 +55,7 @@ Split split_runs(const Template& tmpl, const proto::ProcessPages& process) {
     for (const auto& run : process.runs()) {
         const uint64_t end = run.vaddr() + run.pages() * page_size;
         const Intervals run_written = clip(written, run.vaddr(), end);
-        uint64_t written_pages = 0;
-        for (const auto& interval : run_written)
-            written_pages += (interval.end - interval.start) / page_size;
-        const bool mapped = run_is_mapped(run, written_pages);
+        const bool mapped = run_is_mapped(run, count_pages(run_written));
         if (mapped) split.mapped.push_back(&run);
         for (const auto& interval : mapped ? run_written : clip(present, run.vaddr(), end))
             append(split.copied, interval);

@@ -172,6 +172,7 @@ std::string profile_obstacle(const Template& tmpl, const Function& function) {
 
 Result<BuildReport> build(const Context& context, const BuildRequest& request) {
     TRY(check_name("template name", request.name));
+    const CleanExit clean_exit(context);
     TRY_ASSIGN(const auto criu, criu::Installation::find(context));
     TRY_ASSIGN(auto pool, pool::Pool::open(request.pool_path, pool::OpenMode::read_write));
     // The lease first: better told now than after minutes of work.

@@ -4,8 +4,11 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <thread>
 
@@ -32,6 +35,34 @@ std::vector<std::string> environment_of(const Function& function) {
     environment.insert(environment.end(), function.environment.begin(),
                        function.environment.end());
     return environment;
+}
+
+/// The host's directory that must be bound into a sandbox over "/" for `path` to be found there:
+/// sandboxes have a /tmp, /run and /dev of their own, and the overlay shows no other file system.
+/// Below those three it is their first entry, so that what lies beside `path` is found too.
+std::optional<std::string> hidden_directory(const std::string& path) {
+    for (const std::string_view own : {"/tmp/", "/run/", "/dev/shm/"}) {
+        if (path.starts_with(own)) return path.substr(0, path.find('/', own.size()));
+    }
+    struct stat directory {};
+    struct stat root {};
+    if (::stat(path.c_str(), &directory) != 0 || ::stat("/", &root) != 0) return std::nullopt;
+    if (directory.st_dev == root.st_dev) return std::nullopt;
+    return path;
+}
+
+std::vector<sandbox::Bind> binds_of(const Function& function) {
+    std::vector<sandbox::Bind> binds;
+    if (function.root != "/") return binds;
+    std::vector<std::string> paths{function.directory};
+    if (const auto& program = function.command.front(); program.starts_with('/'))
+        paths.push_back(program.substr(0, program.rfind('/') + 1));
+    for (const std::string& path : paths) {
+        const auto hidden = hidden_directory(path);
+        if (hidden && std::ranges::find(binds, *hidden, &sandbox::Bind::source) == binds.end())
+            binds.push_back({*hidden, *hidden, false});
+    }
+    return binds;
 }
 
 /// What makes this clone different from its siblings (DESIGN.md D9).
@@ -65,6 +96,7 @@ Result<std::unique_ptr<Instance>> Instance::prepare(const Context& context,
     sandbox::Spec spec;
     spec.id = instance->directory_.id();
     spec.root = function.root;
+    spec.binds = binds_of(function);
     spec.criu_root = criu.root;
     TRY_ASSIGN(auto sandbox, sandbox::Sandbox::create(context, spec, instance->directory_.path(),
                                                       instance->directory_.lock()));
@@ -162,13 +194,15 @@ Result<> Instance::start_lazy_pages() {
     return {};
 }
 
-Result<> Instance::check_alive() {
+std::string Instance::keep_output() const {
+    return keep_log(context_, sandbox_->host_path(output_path), directory_.id() + "-output.log");
+}
+
+Result<> Instance::check_alive(const std::string& when) {
     TRY_ASSIGN(const auto exit, sandbox_->wait_exit(0));
     if (!exit || exit->pid < first_template_pid) return {};
-    const std::string log = keep_log(context_, sandbox_->host_path(output_path),
-                                     directory_.id() + "-output.log");
-    return fail(fmt::format("function {} {} before it was ready; its output: {}", function_.name,
-                            describe_status(exit->status), log));
+    return fail(fmt::format("function {} {} {}; its output: {}", function_.name,
+                            describe_status(exit->status), when, keep_output()));
 }
 
 Result<> Instance::wait_ready(steady_clock::time_point deadline) {
@@ -199,20 +233,20 @@ Result<> Instance::wait_ready(steady_clock::time_point deadline) {
                 return interrupted();
         }
         if (ready) return {};
-        TRY(check_alive());
-        if (steady_clock::now() >= deadline) {
-            const std::string log = keep_log(context_, sandbox_->host_path(output_path),
-                                             directory_.id() + "-output.log");
+        TRY(check_alive("before it was ready"));
+        if (steady_clock::now() >= deadline)
             return fail(fmt::format(
-                "function {} was not ready within {:.0f} s (readiness.timeout_ms); its output: {}",
-                function_.name, std::chrono::duration<double>(readiness.timeout).count(), log));
-        }
+                "function {} was not ready within {} ms (readiness.timeout_ms); its output: {}",
+                function_.name, readiness.timeout.count(), keep_output()));
     }
 }
 
 Result<> Instance::checkpoint(const std::string& images_directory) {
+    TRY(check_alive("before its checkpoint"));
     TRY_ASSIGN(const auto pids, host_pids());
-    if (pids.empty()) return fail(fmt::format("function {}: no process to checkpoint", function_.name));
+    if (pids.empty())
+        return fail(fmt::format("function {}: no process to checkpoint; its output: {}",
+                                function_.name, keep_output()));
     TRY_ASSIGN(UniqueFd directory, open_at(AT_FDCWD, images_directory, O_RDONLY | O_DIRECTORY));
     criu::DumpRequest request;
     TRY_ASSIGN(request.images_fd, sandbox_->lend_descriptor(directory.get()));

@@ -77,7 +77,8 @@ class Instance {
           directory_(std::move(directory)) {}
 
     Result<> wait_ready(std::chrono::steady_clock::time_point deadline);
-    Result<> check_alive();
+    Result<> check_alive(const std::string& when);
+    [[nodiscard]] std::string keep_output() const;
     Result<> start_lazy_pages();
     Failure explain(Error error, const std::string& log, const std::string& what) const;
 

@@ -45,6 +45,7 @@ Result<Function> function_of(const Template& tmpl) {
 
 Result<RunReport> run(const Context& context, const RunRequest& request) {
     TRY(sweep(context));
+    const CleanExit clean_exit(context);
     TRY_ASSIGN(const auto criu, criu::Installation::find(context));
     TRY_ASSIGN(const auto pool, pool::Pool::open(request.pool_path));
     TRY_ASSIGN(const auto tmpl, Template::open(pool, request.template_name));

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <spdlog/logger.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -42,6 +43,12 @@ Result<uint64_t> next_generation(const Context& context) {
     ++generation;
     TRY(write_file_atomic(AT_FDCWD, path, std::to_string(generation)));
     return generation;
+}
+
+Result<std::vector<std::string>> instance_names(const Context& context) {
+    auto names = list_directory(AT_FDCWD, instances_path(context));
+    if (!names && names.error().code == ENOENT) return std::vector<std::string>();  // none yet
+    return names;
 }
 
 Result<Record> load(const std::string& directory) {
@@ -98,11 +105,14 @@ Directory::~Directory() {
 }
 
 Result<Directory> Directory::create(const Context& context, const std::string& prefix) {
+    // An id is also a host name: no dots, no underscores, not too long.
+    std::string name = prefix.substr(0, 48);
+    std::ranges::replace_if(name, [](char c) { return c == '.' || c == '_'; }, '-');
     TRY_ASSIGN(const LockFile state_lock, lock_state(context));
     TRY_ASSIGN(const uint64_t generation, next_generation(context));
     TRY(make_directories(instances_path(context), 0711));
     for (;;) {
-        const std::string id = prefix + "-" + random_hex(3);
+        const std::string id = name + "-" + random_hex(3);
         const std::string path = instances_path(context) + "/" + id;
         if (::mkdir(path.c_str(), 0700) != 0) {
             if (errno == EEXIST) continue;
@@ -148,9 +158,8 @@ Result<> save(const Directory& directory, const Record& record) {
 
 Result<std::vector<Record>> list(const Context& context) {
     std::vector<Record> records;
-    const auto names = list_directory(AT_FDCWD, instances_path(context));
-    if (!names) return records;
-    for (const std::string& name : *names) {
+    TRY_ASSIGN(const auto names, instance_names(context));
+    for (const std::string& name : names) {
         if (auto record = load(instances_path(context) + "/" + name))
             records.push_back(std::move(*record));
     }
@@ -159,10 +168,12 @@ Result<std::vector<Record>> list(const Context& context) {
 }
 
 Result<> sweep(const Context& context) {
-    const auto names = list_directory(AT_FDCWD, instances_path(context));
-    if (!names) return {};
+    if (::geteuid() != 0)
+        return fail(ErrorKind::unsupported,
+                    "instances need root: namespaces, mounts and cgroups are made; use sudo");
     TRY_ASSIGN(const LockFile state_lock, lock_state(context));
-    for (const std::string& name : *names) {
+    TRY_ASSIGN(const auto names, instance_names(context));
+    for (const std::string& name : names) {
         const std::string path = instances_path(context) + "/" + name;
         auto lock = take_free_lock(path);
         if (!lock && lock.error().code == ENOENT) continue;  // removed meanwhile
@@ -201,6 +212,11 @@ Result<> stop(const Context& context, const std::string& id, int grace_ms) {
     }
     probe.reset();
     return remove_remains(context, id, path, true);
+}
+
+CleanExit::~CleanExit() {
+    if (const auto cleaned = sandbox::remove_unused_bridge(context_); !cleaned)
+        context_.log->warn("{}", cleaned.error().message);
 }
 
 std::string build_directory(const Context& context, const std::string& id) {

@@ -72,6 +72,18 @@ struct Record {
 /// is killed; nothing of it is left afterwards.
 [[nodiscard]] Result<> stop(const Context& context, const std::string& id, int grace_ms);
 
+/// Declared before the instances of an operation: takes the bridge away after the last of them.
+class CleanExit {
+  public:
+    explicit CleanExit(const Context& context) : context_(context) {}
+    CleanExit(const CleanExit&) = delete;
+    CleanExit& operator=(const CleanExit&) = delete;
+    ~CleanExit();
+
+  private:
+    const Context& context_;
+};
+
 /// Where the images of a checkpoint under way are kept: removed by sweep() with the instance.
 [[nodiscard]] std::string build_directory(const Context& context, const std::string& id);
 

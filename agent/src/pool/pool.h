@@ -159,7 +159,8 @@ class Writer {
     Result<> begin(const std::string& name, const std::string& domain);
     /// Reserves `count` contiguous pages, all zero (holes where the medium has them).
     Result<PageExtent> reserve(uint64_t count);
-    /// Writes whole pages inside what this template has reserved.
+    /// Writes whole pages inside what this template has reserved. If the medium fails, the template
+    /// is dropped.
     Result<> write_pages(uint64_t first_page, std::span<const std::byte> data);
     /// Stores the manifest, makes everything durable, and publishes the template atomically.
     /// `replace`: a live template of that name is retired in the same step. After an I/O error the

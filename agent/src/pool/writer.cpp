@@ -87,7 +87,14 @@ Result<> Writer::write_pages(uint64_t first_page, std::span<const std::byte> dat
     if (!state_->draft || !state_->draft->reserved.contains(extent))
         return fail(fmt::format("{}: pages {}+{} are not reserved for this template",
                                 state_->path(), extent.first, extent.count));
-    return state_->medium().write(data, state_->snapshot().superblock.byte_offset(first_page));
+    auto written =
+        state_->medium().write(data, state_->snapshot().superblock.byte_offset(first_page));
+    if (!written) {
+        // A template with pages missing must not be committed by mistake.
+        state_->draft.reset();
+        state_->find_free_pages();
+    }
+    return written;
 }
 
 Result<TemplateRecord> Writer::commit(std::string_view manifest, bool replace) {

@@ -48,12 +48,6 @@ uint64_t page_of(const proto::Run& run, uint64_t vaddr) {
     return run.page() + (vaddr - run.vaddr()) / page_size;
 }
 
-uint64_t pages_in(const Intervals& intervals) {
-    uint64_t pages = 0;
-    for (const auto& interval : intervals) pages += (interval.end - interval.start) / page_size;
-    return pages;
-}
-
 Result<> compare_process(const Template& a, const proto::ProcessPages& pages_a, const Template& b,
                          const proto::ProcessPages& pages_b,
                          std::map<std::string, Counts>& by_owner, Intervals& changed) {
@@ -81,12 +75,12 @@ Result<> compare_process(const Template& a, const proto::ProcessPages& pages_a, 
     for (const auto& run : pages_a.runs()) {
         const uint64_t end = run.vaddr() + run.pages() * page_size;
         by_owner[std::string(owner_name(run.owner()))].only_a +=
-            pages_in(clip(present_a, run.vaddr(), end)) - pages_in(clip(both, run.vaddr(), end));
+            count_pages(clip(present_a, run.vaddr(), end)) - count_pages(clip(both, run.vaddr(), end));
     }
     for (const auto& run : pages_b.runs()) {
         const uint64_t end = run.vaddr() + run.pages() * page_size;
         by_owner[std::string(owner_name(run.owner()))].only_b +=
-            pages_in(clip(present_b, run.vaddr(), end)) - pages_in(clip(both, run.vaddr(), end));
+            count_pages(clip(present_b, run.vaddr(), end)) - count_pages(clip(both, run.vaddr(), end));
     }
     return {};
 }

@@ -62,12 +62,6 @@ Result<std::map<uint32_t, std::string>> load_file_names(const Template& tmpl) {
     return names;
 }
 
-uint64_t pages_of(const Intervals& intervals) {
-    uint64_t pages = 0;
-    for (const auto& interval : intervals) pages += (interval.end - interval.start) / page_size;
-    return pages;
-}
-
 /// Pages of one memory area by how they are delivered.
 Json area_pages(const criu::image::Vma& vma, const proto::ProcessPages& process,
                 const Intervals& present, const Intervals& written, std::string& why) {
@@ -78,8 +72,8 @@ Json area_pages(const criu::image::Vma& vma, const proto::ProcessPages& process,
         if (run.vaddr() < vma.start() || run.vaddr() >= vma.end()) continue;
         const uint64_t end = run.vaddr() + run.pages() * page_size;
         const Intervals in_run = clip(present, run.vaddr(), end);
-        const uint64_t pages = pages_of(in_run);
-        const uint64_t dirty = pages_of(intersect(in_run, written));
+        const uint64_t pages = count_pages(in_run);
+        const uint64_t dirty = count_pages(intersect(in_run, written));
         if (!run_is_mapped(run, dirty)) {
             copied += pages;
             if (run.placement() == proto::PLACEMENT_SHARED)

@@ -37,6 +37,12 @@ Intervals clip(const Intervals& intervals, uint64_t start, uint64_t end) {
     return result;
 }
 
+uint64_t count_pages(const Intervals& intervals) {
+    uint64_t bytes = 0;
+    for (const auto& interval : intervals) bytes += interval.end - interval.start;
+    return bytes / criu::page_size;
+}
+
 void append(Intervals& intervals, Interval next) {
     if (!intervals.empty() && intervals.back().end == next.start)
         intervals.back().end = next.end;

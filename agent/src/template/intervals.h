@@ -23,6 +23,8 @@ using Intervals = std::vector<Interval>;
 [[nodiscard]] Intervals intersect(const Intervals& a, const Intervals& b);
 /// The part of `intervals` inside [start, end).
 [[nodiscard]] Intervals clip(const Intervals& intervals, uint64_t start, uint64_t end);
+/// How many pages they hold.
+[[nodiscard]] uint64_t count_pages(const Intervals& intervals);
 /// Appends, joining with the last interval if they touch.
 void append(Intervals& intervals, Interval next);
 

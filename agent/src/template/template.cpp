@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "template/intervals.h"
+
 namespace memplate {
 namespace {
 
@@ -43,7 +45,28 @@ Result<> validate_process(const proto::ProcessPages& process, const PageSource& 
     return {};
 }
 
+Result<> validate_stretches(
+    const google::protobuf::RepeatedPtrField<proto::Stretch>& stretches) {
+    uint64_t end = 0;
+    for (const auto& stretch : stretches) {
+        if (!span_is_sane(stretch.vaddr(), stretch.pages()) || stretch.vaddr() < end)
+            return fail(fmt::format("damaged profile: pages at {:#x}", stretch.vaddr()));
+        end = stretch.vaddr() + stretch.pages() * page_size;
+    }
+    return {};
+}
+
 }  // namespace
+
+Result<> validate(const proto::Profile& profile) {
+    if (profile.version() != profile_version)
+        return fail(fmt::format("profile format version {} is not known", profile.version()));
+    for (const auto& process : profile.processes()) {
+        TRY(validate_stretches(process.written()));
+        TRY(validate_stretches(process.read()));
+    }
+    return {};
+}
 
 Result<> validate(const proto::Manifest& manifest, const PageSource& pages) {
     if (manifest.version() != manifest_version)
@@ -75,7 +98,7 @@ Result<Template> Template::open(const pool::Pool& pool, const std::string& name)
         TRY_ASSIGN(const std::string profile, pool.read_profile(tmpl.record));
         proto::Profile parsed;
         // A profile only tunes: one that is not understood is as good as none.
-        if (parsed.ParseFromString(profile) && parsed.version() == profile_version)
+        if (parsed.ParseFromString(profile) && validate(parsed))
             tmpl.profile = std::move(parsed);
     }
     return tmpl;
@@ -130,18 +153,24 @@ bool run_is_mapped(const proto::Run& run, uint64_t written_pages) {
 PageCounts count_pages(const Template& tmpl) {
     PageCounts counts;
     for (const auto& process : tmpl.manifest.processes()) {
-        const auto* profile = tmpl.profile_of(process.pid());
+        // As the engine counts: what was written in the holes of a run is no page of the template.
+        Intervals written;
+        if (const auto* profile = tmpl.profile_of(process.pid()))
+            written = intersect(to_intervals(process.present()), to_intervals(profile->written()));
         counts.zero += process.zero_pages();
         for (const auto& run : process.runs()) {
             const uint64_t present = pages_within(run, process.present());
-            const uint64_t written = profile != nullptr ? pages_within(run, profile->written()) : 0;
+            uint64_t dirty = 0;
+            const uint64_t end = run.vaddr() + run.pages() * page_size;
+            for (const auto& interval : clip(written, run.vaddr(), end))
+                dirty += (interval.end - interval.start) / page_size;
             counts.stored += present;
             counts.holes += run.pages() - present;
-            if (!run_is_mapped(run, written)) {
+            if (!run_is_mapped(run, dirty)) {
                 counts.copied += present;
             } else {
-                counts.precopied += std::min(written, present);
-                counts.shared += present - std::min(written, present);
+                counts.precopied += dirty;
+                counts.shared += present - dirty;
             }
         }
     }

@@ -36,6 +36,9 @@ struct Template {
 /// The checks of open(), on their own (fuzzed). `pages`: only its bound is used.
 [[nodiscard]] Result<> validate(const proto::Manifest& manifest, const PageSource& pages);
 
+/// Ascending, page-aligned stretches of a known version. What is not is ignored by open().
+[[nodiscard]] Result<> validate(const proto::Profile& profile);
+
 /// Page counts of a template, for people.
 struct PageCounts {
     uint64_t stored = 0;      ///< pages that hold data
