@@ -66,13 +66,11 @@ demo: ## Measure cold, copy, lazy and mapped starts of two functions; report in 
 	@$(MAKE) --no-print-directory agent
 	rm -rf $(DEMO)
 	mkdir -p $(DEMO)
-	$(MEMPLATE) pool create $(DEMO)/demo.pool --size 4G
-	$(MEMPLATE) bench restore --pool $(DEMO)/demo.pool \
+	$(MEMPLATE) bench restore \
 	  --function tests/functions/big-state/function.toml \
 	  --function tests/functions/js-json-serde/function.toml \
 	  --methods cold,copy,lazy,mapped --runs 8 \
 	  --json $(DEMO)/report.json --html $(DEMO)/report.html
-	@echo "report: $(DEMO)/report.html, numbers: $(DEMO)/report.json"
 
 test: deps agent test-unit test-e2e sanitize test-sanitize fuzz-short ## Install, build and run all tests
 

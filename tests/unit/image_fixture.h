@@ -90,8 +90,8 @@ struct TestProcess {
     uint32_t parent = 0;
     uint32_t task_state = 1;  ///< alive
     std::string comm = "function";
-    std::vector<image::Vma> areas;
-    Memory memory;  ///< the pages in the images
+    std::vector<image::Vma> areas = {};
+    Memory memory = {};  ///< the pages in the images
     uint32_t pages_id = 1;
 
     /// Fills `count` pages.

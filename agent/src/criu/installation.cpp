@@ -2,6 +2,7 @@
 #include "criu/installation.h"
 
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
@@ -47,6 +48,15 @@ Result<> check_works(const std::string& root) {
     return fail(reason.empty() ? fmt::format("criu check ends with {}", result.exit_code) : reason);
 }
 
+/// Newer kernels refuse SO_PASSCRED on internet sockets, which CRIU before 4.2 asks every socket
+/// for when it checkpoints; `criu check` does not notice.
+bool kernel_refuses_passcred() {
+    const UniqueFd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    int value = 0;
+    socklen_t length = sizeof(value);
+    return socket && ::getsockopt(socket.get(), SOL_SOCKET, SO_PASSCRED, &value, &length) != 0;
+}
+
 Result<int> parse_version(const std::string& output) {
     const size_t colon = output.find("Version: ");
     if (colon == std::string::npos) return fail("criu --version: answer not understood");
@@ -72,11 +82,13 @@ Result<Installation> examine(const Context& context, const std::string& root) {
     if (!cache.is_object()) cache = Json::object();
     if (!cache.contains(key) || !cache[key].is_object()) {
         Json entry = Json::object();
-        const auto works = check_works(root);
-        entry["error"] = works ? "" : works.error().message;
         TRY_ASSIGN(const RunResult version, run(root, {"--version"}));
         TRY_ASSIGN(const int number, parse_version(version.output));
         entry["version"] = number;
+        const auto works = check_works(root);
+        entry["error"] = works ? "" : works.error().message;
+        if (works && number < 40200 && kernel_refuses_passcred())
+            entry["error"] = "cannot checkpoint internet sockets on this kernel";
         cache[key] = entry;
         if (make_directories(context.settings.state_dir))
             (void)write_file_atomic(AT_FDCWD, cache_path, cache.dump());
@@ -105,7 +117,8 @@ std::string extracted_root() {
 }  // namespace
 
 std::vector<std::string> Installation::command(const std::string& root) {
-    return {join(root, "/usr/lib64/ld-linux-x86-64.so.2"), "--library-path",
+    // Not usr/lib64/ld-linux…: on Debian 12 that is an absolute link, out of `root`.
+    return {join(root, "/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"), "--library-path",
             join(root, "/usr/lib/x86_64-linux-gnu"), join(root, binary)};
 }
 

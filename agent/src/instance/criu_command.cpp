@@ -105,6 +105,7 @@ CriuCommandLine read_command_line(const std::vector<std::string>& arguments) {
     CriuCommandLine line;
     for (size_t i = 0; i < arguments.size(); ++i) {
         const std::string& word = arguments[i];
+        if (word == "--") break;  // then comes the command of --exec-cmd
         if (word == "restore") {
             line.restore = true;
         } else if ((word == "-D" || word == "--images-dir") && i + 1 < arguments.size()) {
@@ -141,17 +142,18 @@ Result<> exec_criu(const Context& context, std::vector<std::string> arguments,
     if (line.restore && engine != engine::Kind::copy) {
         TRY_ASSIGN(const std::string converted, convert(context, line, engine.has_value()));
         if (!converted.empty()) {
-            if (line.images_option == 0 && !line.images_attached)
-                arguments.insert(arguments.end(), {"-D", converted});
-            else
+            const bool named = line.images_option != 0 || line.images_attached;
+            if (named)
                 arguments[line.images_option] =
                     line.images_attached ? "--images-dir=" + converted : converted;
+            // In front: behind "--" they would be the command's of --exec-cmd.
+            std::vector<std::string> added{"--inherit-fd",
+                                           fmt::format("fd[{}]:{}", template_descriptor,
+                                                       engine::pool_file_key)};
+            if (!named) added.insert(added.end(), {"-D", converted});
             // Logs and pid files stay where the caller looks for them.
-            if (!line.work_directory)
-                arguments.insert(arguments.end(), {"-W", line.images_directory});
-            arguments.insert(arguments.end(),
-                             {"--inherit-fd", fmt::format("fd[{}]:{}", template_descriptor,
-                                                          engine::pool_file_key)});
+            if (!line.work_directory) added.insert(added.end(), {"-W", line.images_directory});
+            arguments.insert(arguments.begin(), added.begin(), added.end());
         }
     }
     std::vector<std::string> words = criu::Installation::command(installation.root);

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <spdlog/logger.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -144,7 +145,8 @@ Result<Launched> Instance::restore() {
     request.work_fd = work_number_;
     request.lazy_pages = engine_ == engine::Kind::lazy;
     request.skip_network_lock = criu_.version >= 40000;
-    request.log_level = 1;
+    // --verbose: CRIU's own account of the restore is in the instance's directory.
+    request.log_level = context_.log->should_log(spdlog::level::debug) ? 4 : 1;
     if (engine_ == engine::Kind::mapped)
         request.files.push_back({engine::pool_file_key, pool_descriptor});
     if (!function_.clone_signal.empty()) {

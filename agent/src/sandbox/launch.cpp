@@ -56,7 +56,7 @@ struct Start {
 };
 
 // Both run on a stack that AddressSanitizer does not know.
-[[noreturn, gnu::no_sanitize("address")]] void become_keeper(const Start& start) {
+[[noreturn, gnu::no_sanitize_address]] void become_keeper(const Start& start) {
     for (size_t i = 0; i < start.sources.size(); ++i) {
         if (::dup2(start.sources[i], static_cast<int>(i)) < 0) ::_exit(126);
     }
@@ -69,7 +69,7 @@ struct Start {
 
 /// Runs in a process that shares memory and descriptors with this one, which waits (as after
 /// vfork), and ends at once: its child, the keeper, is then nobody's to reap but init's.
-[[gnu::no_sanitize("address")]] int start_and_leave(void* argument) {
+[[gnu::no_sanitize_address]] int start_and_leave(void* argument) {
     auto& start = *static_cast<Start*>(argument);
     clone_args args{};
     args.flags =

@@ -160,10 +160,8 @@ PageCounts count_pages(const Template& tmpl) {
         counts.zero += process.zero_pages();
         for (const auto& run : process.runs()) {
             const uint64_t present = pages_within(run, process.present());
-            uint64_t dirty = 0;
             const uint64_t end = run.vaddr() + run.pages() * page_size;
-            for (const auto& interval : clip(written, run.vaddr(), end))
-                dirty += (interval.end - interval.start) / page_size;
+            const uint64_t dirty = count_pages(clip(written, run.vaddr(), end));
             counts.stored += present;
             counts.holes += run.pages() - present;
             if (!run_is_mapped(run, dirty)) {
