@@ -62,7 +62,8 @@ class EngineImages : public ::testing::Test {
     /// "first page + pages: pool" or "…: file N at page P" or "…: anonymous".
     std::vector<std::string> areas(uint32_t pid) {
         std::vector<std::string> result;
-        for (const auto& vma : out_.mm(pid).vmas()) {
+        const auto mm = out_.mm(pid);
+        for (const auto& vma : mm.vmas()) {
             std::string what = "anonymous";
             if (vma.shmid() >= 0x7f000001)
                 what = "pool";
@@ -84,7 +85,8 @@ class EngineImages : public ::testing::Test {
     /// The memory CRIU makes: mappings of the pool first, copied pages over them.
     Memory restored(uint32_t pid) {
         Memory result;
-        for (const auto& vma : out_.mm(pid).vmas()) {
+        const auto mm = out_.mm(pid);
+        for (const auto& vma : mm.vmas()) {
             if (vma.shmid() < 0x7f000001) continue;
             for (uint64_t vaddr = vma.start(); vaddr < vma.end(); vaddr += page_size) {
                 std::string page(page_size, 'x');
@@ -143,7 +145,8 @@ TEST_F(EngineImages, OnlyAnonymousPagesMayBeLazy) {
     process.fill(400, 2, 'l');
     store({process});
     write(Kind::lazy);
-    for (const auto& range : out_.pagemap(100).ranges) {
+    const auto pagemap = out_.pagemap(100);
+    for (const auto& range : pagemap.ranges) {
         const uint64_t page = (range.vaddr - at(0)) / page_size;
         EXPECT_EQ(range.lazy, page < 100 || (page >= 200 && page < 300)) << page;
     }
@@ -166,7 +169,7 @@ TEST_F(EngineImages, MappedAreasAreWhatCriuExpects) {
     add_unknown_field(process.areas[0], 31);
     store({process});
     write(Kind::mapped);
-    const auto& mm = out_.mm(100);
+    const auto mm = out_.mm(100);
     const auto& before = mm.vmas(0);
     const auto& pool = mm.vmas(1);
     EXPECT_EQ(pool.flags(), static_cast<uint32_t>(MAP_PRIVATE | MAP_NORESERVE));
@@ -191,7 +194,8 @@ TEST_F(EngineImages, EveryProcessHasAFileIdOfItsOwn) {
     write(Kind::mapped);
     std::set<uint64_t> ids[2];
     for (const uint32_t pid : {100U, 101U}) {
-        for (const auto& vma : out_.mm(pid).vmas())
+        const auto mm = out_.mm(pid);
+        for (const auto& vma : mm.vmas())
             if (vma.shmid() >= 0x7f000001) ids[pid - 100].insert(vma.shmid());
         EXPECT_EQ(without_zeros(restored(pid)), without_zeros(example().memory));
     }
@@ -210,9 +214,9 @@ TEST_F(EngineImages, EveryProcessHasAFileIdOfItsOwn) {
         EXPECT_EQ(file.reg().name(), std::string("/") + pool_file_key);
         EXPECT_FALSE(file.reg().has_size());
     }
-    // Its other images are there, and its one page is copied.
+    // Too little to map is copied; a zombie has its image and nothing else to map.
     EXPECT_THAT(copied(103), ElementsAre(1));
-    EXPECT_EQ(out_.get("core-102.img").size(), source_.get("core-102.img").size());
+    EXPECT_THAT(out_.names(), ::testing::Contains("core-102.img"));
 }
 
 TEST_F(EngineImages, PagesKnownToBeWrittenAreCopiedToo) {

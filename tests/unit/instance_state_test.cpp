@@ -38,11 +38,12 @@ TEST(InstanceRecord, RoundTripsThroughText) {
 }
 
 TEST(InstanceRecord, EveryKeyIsNeededAndTyped) {
-    for (const auto& [key, value] : example().to_json().items()) {
-        Json missing = example().to_json();
+    const Json complete = example().to_json();
+    for (const auto& [key, value] : complete.items()) {
+        Json missing = complete;
         missing.erase(key);
         EXPECT_THAT(error_of(Record::from_json(missing)), HasSubstr("state.json: ")) << key;
-        Json wrong = example().to_json();
+        Json wrong = complete;
         wrong[key] = Json::array();
         EXPECT_THAT(error_of(Record::from_json(wrong)), HasSubstr("state.json: ")) << key;
     }

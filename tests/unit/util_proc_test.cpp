@@ -243,3 +243,22 @@ TEST(HostProc, PageStatesTellCopiedPagesFromTheFiles) {
 
 }  // namespace
 }  // namespace memplate::proc
+
+TEST(ProcDescendants, WalksChildrenOfAllThreads) {
+    auto root = memplate::TemporaryDirectory::create("/tmp", "memplate-descendants");
+    ASSERT_TRUE(root);
+    const auto add = [&](const std::string& pid, const std::string& tid, const std::string& text) {
+        const std::string folder = root->path() + "/" + pid + "/task/" + tid;
+        ASSERT_TRUE(memplate::make_directories(folder));
+        ASSERT_TRUE(memplate::write_file_atomic(AT_FDCWD, folder + "/children", text));
+    };
+    add("10", "10", "11 ");
+    add("10", "14", "12 ");
+    add("11", "11", "13 \n");
+    add("12", "12", "");
+    add("13", "13", "");
+    auto proc = memplate::open_at(AT_FDCWD, root->path(), O_RDONLY | O_DIRECTORY);
+    ASSERT_TRUE(proc);
+    EXPECT_EQ(memplate::proc::descendants(proc->get(), 10), (std::vector<pid_t>{11, 13, 12}));
+    EXPECT_TRUE(memplate::proc::descendants(proc->get(), 99).empty());
+}

@@ -201,16 +201,21 @@ TEST_F(Recorder, DrainsOnceAndGoesOn) {
 }
 
 TEST_F(Recorder, ReadsRecordsThatWrapAroundTheBuffer) {
-    // Several times the buffer, drained often enough that nothing can be lost.
-    for (int round = 0; round < 20; round++) {
+    // Several times the buffer, drained often enough that our own calls cannot fill it. Calls of
+    // the rest of the machine can: rounds in which something was lost do not count.
+    int whole_rounds = 0;
+    for (int round = 0; round < 200 && whole_rounds < 20; round++) {
+        const uint64_t lost_before = recorder_->lost();
         const pid_t child = run_in_child([this] {
             for (size_t i = 0; i < 1'000; i++) ::madvise(memory_, i, MADV_DONTNEED);
         });
         const auto records = records_of(child);
+        if (recorder_->lost() != lost_before) continue;
+        ++whole_rounds;
         ASSERT_EQ(records.size(), 1'000u) << round;
         for (size_t i = 0; i < records.size(); i++) ASSERT_EQ(records[i].length, i) << round;
     }
-    EXPECT_EQ(recorder_->lost(), 0u);
+    EXPECT_EQ(whole_rounds, 20);
 }
 
 TEST_F(Recorder, CountsWhatDidNotFit) {

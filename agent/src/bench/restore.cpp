@@ -38,9 +38,12 @@ struct Samples {
 
 engine::Kind engine_of(Method method) {
     switch (method) {
-        case Method::lazy: return engine::Kind::lazy;
-        case Method::mapped: return engine::Kind::mapped;
-        default: return engine::Kind::copy;
+        case Method::lazy:
+            return engine::Kind::lazy;
+        case Method::mapped:
+            return engine::Kind::mapped;
+        default:
+            return engine::Kind::copy;
     }
 }
 
@@ -151,10 +154,9 @@ Result<Json> bench_function(const Context& context, const RestoreRequest& reques
         if (request.instances > 0 && method != Method::cold) {
             context.progress->step(fmt::format("memory of {} {} instances, {}", request.instances,
                                                subject.function.name, name_of(method)));
-            TRY_ASSIGN(json["memory10_mb"],
-                       measure_memory(context, pool, criu, subject.function, subject.tmpl,
-                                      subject.images.at(method), request.instances,
-                                      answers.checked));
+            TRY_ASSIGN(json["memory10_mb"], measure_memory(context, pool, criu, subject.function,
+                                                           subject.tmpl, subject.images.at(method),
+                                                           request.instances, answers.checked));
         }
         methods[std::string(name_of(method))] = std::move(json);
     }
@@ -168,10 +170,14 @@ Result<Json> bench_function(const Context& context, const RestoreRequest& reques
 
 std::string_view name_of(Method method) {
     switch (method) {
-        case Method::cold: return "cold";
-        case Method::copy: return "copy";
-        case Method::lazy: return "lazy";
-        case Method::mapped: return "mapped";
+        case Method::cold:
+            return "cold";
+        case Method::copy:
+            return "copy";
+        case Method::lazy:
+            return "lazy";
+        case Method::mapped:
+            return "mapped";
     }
     return "unknown";
 }
@@ -186,8 +192,9 @@ Result<std::vector<Method>> parse_methods(const std::string& text) {
             if (std::ranges::find(methods, method) == methods.end()) methods.push_back(method);
         }
         if (!known)
-            return fail(ErrorKind::usage,
-                        fmt::format("method '{}' is not known; use cold, copy, lazy, mapped", word));
+            return fail(
+                ErrorKind::usage,
+                fmt::format("method '{}' is not known; use cold, copy, lazy, mapped", word));
     }
     return methods;
 }
@@ -196,9 +203,11 @@ Result<Json> bench_restore(const Context& context, const RestoreRequest& request
     TRY(instance::sweep(context));
     const instance::CleanExit clean_exit(context);
     TRY_ASSIGN(const auto criu, criu::Installation::find(context));
-    TRY(make_directories(context.settings.cache_dir, 0700));
-    TRY_ASSIGN(const auto directory, TemporaryDirectory::create(context.settings.cache_dir, "bench"));
-    const std::string pool_path = directory.path() + "/pool";
+    // The pool lies where a later command finds and removes it if this one is killed.
+    TRY_ASSIGN(const auto owner, instance::Directory::create(context, "bench"));
+    const std::string directory = instance::build_directory(context, owner.id());
+    TRY(make_directories(directory, 0700));
+    const std::string pool_path = directory + "/pool";
     std::string uuid;
     {
         TRY_ASSIGN(const auto created, pool::Pool::create(pool_path, uint64_t{16} << 30));

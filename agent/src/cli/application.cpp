@@ -2,6 +2,7 @@
 #include "cli/application.h"
 
 #include <google/protobuf/stubs/common.h>
+#include <google/protobuf/stubs/logging.h>
 #include <spdlog/logger.h>
 #include <spdlog/version.h>
 #include <unistd.h>
@@ -156,6 +157,8 @@ void build_commands(CLI::App& root, Application& application) {
 }
 
 int run_application(int argc, const char* const* argv) {
+    // A damaged message is our error to report, in one line.
+    google::protobuf::SetLogHandler(nullptr);
     Application application;
     try {
         CLI::App root;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // memplate bench restore.
-#include <CLI/CLI.hpp>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
+
+#include <CLI/CLI.hpp>
 
 #include "bench/report.h"
 #include "bench/restore.h"
@@ -66,8 +67,9 @@ void add_bench_verbs(CLI::App& root, Application& application) {
     // Named apart from the global flag --json, which prints the report.
     verb->add_option("--json", options->json_path, "Write the report to this file");
     verb->add_option("--html", options->html_path, "Write a self-contained page with charts");
-    verb->footer("Example: memplate bench restore --function big-state/function.toml --runs 20 "
-                 "--json out.json --html out.html");
+    verb->footer(
+        "Example: memplate bench restore --function big-state/function.toml --runs 20 "
+        "--json out.json --html out.html");
     verb->callback([&application, options] {
         application.action = [&application, options] {
             return bench_restore(application, *options);

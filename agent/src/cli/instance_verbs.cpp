@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // memplate run, ps, stop, logs.
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <spdlog/logger.h>
-
 #include <unistd.h>
+
+#include <CLI/CLI.hpp>
 
 #include "cli/application.h"
 #include "instance/run.h"
@@ -64,8 +64,8 @@ Result<int> run(Application& application, const RunOptions& options) {
         print_json(document);
         return 0;
     }
-    Table table({{"ID"}, {"ENDPOINT"}, {"PID", Table::Align::right},
-                 {"READY", Table::Align::right}});
+    Table table(
+        {{"ID"}, {"ENDPOINT"}, {"PID", Table::Align::right}, {"READY", Table::Align::right}});
     for (const auto& record : report.instances)
         table.add({record.id, endpoint(record), std::to_string(record.pid),
                    format_milliseconds(record.ready_ms)});
@@ -79,8 +79,9 @@ proc::MemoryRollup memory_of(const instance::Record& record) {
     proc::MemoryRollup sum;
     const auto proc = proc::open_host();
     if (!proc) return sum;
-    const auto rollup = proc::memory_rollup(proc->get(), record.pid);
-    if (rollup) sum += *rollup;
+    for (const pid_t pid : proc::descendants(proc->get(), record.keeper)) {
+        if (const auto rollup = proc::memory_rollup(proc->get(), pid)) sum += *rollup;
+    }
     return sum;
 }
 
@@ -99,8 +100,13 @@ Result<int> list(Application& application) {
         print_json(document);
         return 0;
     }
-    Table table({{"ID"}, {"TEMPLATE"}, {"ENGINE"}, {"ENDPOINT"}, {"PID", Table::Align::right},
-                 {"PSS", Table::Align::right}, {"PRIVATE", Table::Align::right},
+    Table table({{"ID"},
+                 {"TEMPLATE"},
+                 {"ENGINE"},
+                 {"ENDPOINT"},
+                 {"PID", Table::Align::right},
+                 {"PSS", Table::Align::right},
+                 {"PRIVATE", Table::Align::right},
                  {"UP", Table::Align::right}});
     for (const auto& record : records) {
         const auto memory = memory_of(record);
@@ -109,8 +115,8 @@ Result<int> list(Application& application) {
                    format_size(memory.private_clean + memory.private_dirty),
                    fmt::format("{} s", unix_time() - record.created)});
     }
-    fmt::print("{}", records.empty() ? "no instance runs\n"
-                                     : table.render(wants_colour(STDOUT_FILENO)));
+    fmt::print("{}",
+               records.empty() ? "no instance runs\n" : table.render(wants_colour(STDOUT_FILENO)));
     return 0;
 }
 
@@ -157,7 +163,8 @@ Result<int> logs(Application& application, const std::string& id) {
 
 void add_instance_verbs(CLI::App& root, Application& application) {
     auto options = std::make_shared<RunOptions>();
-    auto* run_verb = root.add_subcommand("run", "Restore instances of a template and leave them running");
+    auto* run_verb =
+        root.add_subcommand("run", "Restore instances of a template and leave them running");
     run_verb->add_option("template", options->request.template_name, "Template to run")->required();
     run_verb->add_option("--pool", options->request.pool_path, "Pool that holds it")->required();
     run_verb->add_option("-n,--instances", options->request.count, "How many instances")
@@ -175,16 +182,16 @@ void add_instance_verbs(CLI::App& root, Application& application) {
     });
 
     auto* ps_verb = root.add_subcommand("ps", "List running instances with their memory");
-    ps_verb->callback([&application] {
-        application.action = [&application] { return list(application); };
-    });
+    ps_verb->callback(
+        [&application] { application.action = [&application] { return list(application); }; });
 
     auto stop_options = std::make_shared<StopOptions>();
     auto* stop_verb = root.add_subcommand("stop", "Stop instances and remove all they used");
     stop_verb->add_option("id", stop_options->ids, "Instances, as memplate ps names them");
     stop_verb->add_flag("--all", stop_options->all, "Every instance of this host");
-    stop_verb->add_option("--grace-ms", stop_options->grace_ms,
-                          "Time between SIGTERM and the end of everything in it")
+    stop_verb
+        ->add_option("--grace-ms", stop_options->grace_ms,
+                     "Time between SIGTERM and the end of everything in it")
         ->check(CLI::Range(0, 600000))
         ->capture_default_str();
     stop_verb->callback([&application, stop_options] {

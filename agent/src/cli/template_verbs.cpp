@@ -2,10 +2,10 @@
 //
 // memplate template build, list, verify, diff, rm. The verbs that print one template in detail are
 // in template_views.cpp.
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
-
 #include <unistd.h>
+
+#include <CLI/CLI.hpp>
 
 #include "cli/application.h"
 #include "cli/template_views.h"
@@ -47,8 +47,12 @@ Result<int> build(Application& application, const Options& options) {
 
 Result<int> list(Application& application, const Options& options) {
     TRY_ASSIGN(const auto pool, pool::Pool::open(options.pool));
-    Table table({{"NAME"}, {"DATA", Table::Align::right}, {"SHARED", Table::Align::right},
-                 {"PROFILE"}, {"DOMAIN"}, {"CREATED"}});
+    Table table({{"NAME"},
+                 {"DATA", Table::Align::right},
+                 {"SHARED", Table::Align::right},
+                 {"PROFILE"},
+                 {"DOMAIN"},
+                 {"CREATED"}});
     Json document{{"schema", 1}, {"pool", options.pool}, {"templates", Json::array()}};
     for (const auto& record : pool.templates()) {
         TRY_ASSIGN(const auto tmpl, Template::open(pool, record.name));
@@ -163,16 +167,18 @@ void add_template_verbs(CLI::App& root, Application& application) {
         return app;
     };
 
-    auto* build_app = named(add_verb(*noun, application, options, "build",
-                                     "Start a function, warm it up, checkpoint and store it", build));
+    auto* build_app =
+        named(add_verb(*noun, application, options, "build",
+                       "Start a function, warm it up, checkpoint and store it", build));
     build_app->add_option("--function", options->function, "Function file (TOML)")->required();
     build_app->add_option("--from-images", options->images,
                           "Take this CRIU image directory instead of running the function");
     build_app->add_flag("--replace", options->replace, "Replace a template of that name");
     build_app->add_flag("--no-profile", options->no_profile,
                         "Do not run the template to learn which pages it writes");
-    build_app->footer("Example: memplate template build hello --pool pool.mp --function "
-                      "hello/function.toml");
+    build_app->footer(
+        "Example: memplate template build hello --pool pool.mp --function "
+        "hello/function.toml");
 
     add_verb(*noun, application, options, "list", "List the templates of a pool", list);
     named(add_verb(*noun, application, options, "show", "Pages, hazards and profile of a template",
@@ -183,8 +189,8 @@ void add_template_verbs(CLI::App& root, Application& application) {
                    verify));
     named(add_verb(*noun, application, options, "profile", "What was learnt by running a template",
                    show_profile));
-    auto* diff_app = named(add_verb(*noun, application, options, "diff",
-                                    "Compare the pages of two templates", diff));
+    auto* diff_app = named(
+        add_verb(*noun, application, options, "diff", "Compare the pages of two templates", diff));
     diff_app->add_option("other", options->other, "Template to compare with")->required();
     named(add_verb(*noun, application, options, "rm", "Remove a template", remove));
 }

@@ -15,18 +15,20 @@
 namespace memplate::cli {
 namespace {
 
-std::string pages_text(uint64_t pages) { return format_size(pages * pool::page_size); }
+std::string pages_text(uint64_t pages) {
+    return format_size(pages * pool::page_size);
+}
 
 std::string percent(uint64_t part, uint64_t whole) {
     return whole == 0 ? "-"
-                      : fmt::format("{:.1f} %", 100.0 * static_cast<double>(part) /
-                                                    static_cast<double>(whole));
+                      : fmt::format("{:.1f} %",
+                                    100.0 * static_cast<double>(part) / static_cast<double>(whole));
 }
 
 void print_classes(const PageCounts& counts) {
     const uint64_t all = counts.stored + counts.zero;
-    Table table({{"PAGES"}, {"SIZE", Table::Align::right}, {"SHARE", Table::Align::right},
-                 {"MEANING"}});
+    Table table(
+        {{"PAGES"}, {"SIZE", Table::Align::right}, {"SHARE", Table::Align::right}, {"MEANING"}});
     table.add({"shared", pages_text(counts.shared), percent(counts.shared, all),
                "mapped from the pool by every instance"});
     table.add({"pre-copied", pages_text(counts.precopied), percent(counts.precopied, all),
@@ -86,9 +88,8 @@ Result<int> show_template(Application& application, const TemplateOptions& optio
         return 0;
     }
     fmt::print("template {}  id {}  hash {}\n", tmpl.record.name, tmpl.record.id, tmpl.record.hash);
-    fmt::print("built {} on Linux {} with criu {}; domain {}\n",
-               json["created"].get<std::string>(), tmpl.manifest.kernel(),
-               tmpl.manifest.criu_version(), tmpl.record.domain);
+    fmt::print("built {} on Linux {} with criu {}; domain {}\n", json["created"].get<std::string>(),
+               tmpl.manifest.kernel(), tmpl.manifest.criu_version(), tmpl.record.domain);
     fmt::print("{} process{}, {} images ({})\n\n", tmpl.manifest.processes_size(),
                tmpl.manifest.processes_size() == 1 ? "" : "es", tmpl.manifest.images_size(),
                format_size(json["image_bytes"].get<uint64_t>()));
@@ -114,9 +115,13 @@ Result<int> inspect_areas(Application& application, const TemplateOptions& optio
         fmt::print("process {} ({}), {} thread{}\n", process["pid"].get<unsigned>(),
                    process.value("command", "?"), process["threads"].get<int>(),
                    process["threads"].get<int>() == 1 ? "" : "s");
-        Table table({{"ADDRESS"}, {"SIZE", Table::Align::right}, {"PERM"},
-                     {"SHARED", Table::Align::right}, {"PRE", Table::Align::right},
-                     {"COPIED", Table::Align::right}, {"NAME"}});
+        Table table({{"ADDRESS"},
+                     {"SIZE", Table::Align::right},
+                     {"PERM"},
+                     {"SHARED", Table::Align::right},
+                     {"PRE", Table::Align::right},
+                     {"COPIED", Table::Align::right},
+                     {"NAME"}});
         for (const auto& area : process["areas"]) {
             const auto& delivered = area["delivered"];
             std::string name = area["name"];
@@ -154,7 +159,8 @@ int print_build(const Template& tmpl, const instance::BuildReport& report) {
                pages_text(report.pages.stored));
     std::string phases;
     for (const auto& [phase, ms] : report.phases)
-        phases += fmt::format("{}{} {}", phases.empty() ? "" : ", ", phase, format_milliseconds(ms));
+        phases +=
+            fmt::format("{}{} {}", phases.empty() ? "" : ", ", phase, format_milliseconds(ms));
     fmt::print("{}\n\n", phases);
     print_classes(report.pages);
     fmt::print("\n");
@@ -167,7 +173,9 @@ int print_build(const Template& tmpl, const instance::BuildReport& report) {
 }
 
 void print_diff(const Json& diff) {
-    Table table({{"OWNER"}, {"SAME", Table::Align::right}, {"CHANGED", Table::Align::right},
+    Table table({{"OWNER"},
+                 {"SAME", Table::Align::right},
+                 {"CHANGED", Table::Align::right},
                  {"ONLY " + diff["a"].get<std::string>(), Table::Align::right},
                  {"ONLY " + diff["b"].get<std::string>(), Table::Align::right}});
     const auto add = [&](const std::string& name, const Json& counts) {

@@ -39,8 +39,8 @@ constexpr std::array known_causes{
 
 /// Errors that CRIU lives with, or that only say that there was another one.
 constexpr std::array<std::string_view, 6> not_the_cause{
-    "rlimit: Can't setup", "exited, status=", "killed by signal", "Restoring FAILED",
-    "Dumping FAILED",      "Restorer fail"};
+    "rlimit: Can't setup", "exited, status=", "killed by signal",
+    "Restoring FAILED",    "Dumping FAILED",  "Restorer fail"};
 
 /// "(00.012345)     17: Error (criu/x.c:12): text" → "text"
 std::string_view message_of(std::string_view line) {

@@ -26,7 +26,9 @@ void append_u32(std::string& bytes, uint32_t value) {
 }
 
 /// Images other than the inventory begin with the common magic, then their own.
-bool has_common_magic(uint32_t image_magic) { return image_magic != magic::inventory; }
+bool has_common_magic(uint32_t image_magic) {
+    return image_magic != magic::inventory;
+}
 
 template <class Message>
 Result<Message> read_single(int dirfd, const std::string& name, uint32_t expected_magic) {
@@ -40,8 +42,8 @@ Result<> check_vmas(const image::Mm& mm, const std::string& name) {
     for (const auto& vma : mm.vmas()) {
         if (vma.start() % page_size != 0 || vma.end() % page_size != 0 ||
             vma.start() >= vma.end() || vma.start() < previous_end)
-            return fail(fmt::format("{}: area {:#x}-{:#x} is misplaced", name, vma.start(),
-                                    vma.end()));
+            return fail(
+                fmt::format("{}: area {:#x}-{:#x} is misplaced", name, vma.start(), vma.end()));
         previous_end = vma.end();
     }
     return {};
@@ -150,15 +152,15 @@ Result<Pagemap> parse_pagemap(std::string_view bytes, const std::string& name) {
         TRY_ASSIGN(const auto entry, parse_message<image::PagemapEntry>(entries[i], name));
         const uint64_t pages = entry.has_nr_pages() ? entry.nr_pages() : entry.compat_nr_pages();
         if (entry.in_parent() || (entry.flags() & pagemap_flag::in_parent) != 0)
-            return fail(fmt::format("{}: incremental image; checkpoint without --prev-images-dir",
-                                    name));
+            return fail(
+                fmt::format("{}: incremental image; checkpoint without --prev-images-dir", name));
         if (entry.has_flags() && (entry.flags() & pagemap_flag::present) == 0)
-            return fail(fmt::format("{}: pages at {:#x} are not in the images; checkpoint without "
-                                    "--lazy-pages",
-                                    name, entry.vaddr()));
-        if (pages == 0 || pages > max_user_address / page_size ||
-            entry.vaddr() % page_size != 0 || entry.vaddr() < previous_end ||
-            entry.vaddr() > max_user_address - pages * page_size)
+            return fail(
+                fmt::format("{}: pages at {:#x} are not in the images; checkpoint without "
+                            "--lazy-pages",
+                            name, entry.vaddr()));
+        if (pages == 0 || pages > max_user_address / page_size || entry.vaddr() % page_size != 0 ||
+            entry.vaddr() < previous_end || entry.vaddr() > max_user_address - pages * page_size)
             return fail(fmt::format("{}: pages at {:#x} are misplaced", name, entry.vaddr()));
         const bool lazy = (entry.flags() & pagemap_flag::lazy) != 0;
         pagemap.ranges.push_back({entry.vaddr(), pages, offset, lazy});
@@ -188,8 +190,8 @@ bool is_private_pagemap(const std::string& name) {
     constexpr std::string_view prefix = "pagemap-";
     constexpr std::string_view suffix = ".img";
     if (!name.starts_with(prefix) || !name.ends_with(suffix)) return false;
-    const auto pid = std::string_view(name).substr(prefix.size(),
-                                                   name.size() - prefix.size() - suffix.size());
+    const auto pid =
+        std::string_view(name).substr(prefix.size(), name.size() - prefix.size() - suffix.size());
     return parse_unsigned(pid).has_value();
 }
 
@@ -201,8 +203,8 @@ Result<ImageSet> ImageSet::load(int dirfd) {
     TRY_ASSIGN(const auto inventory,
                read_single<image::Inventory>(dirfd, "inventory.img", magic::inventory));
     if (inventory.image_version() != 1 && inventory.image_version() != 2)
-        return fail(fmt::format("inventory.img: image version {} is not known",
-                                inventory.image_version()));
+        return fail(
+            fmt::format("inventory.img: image version {} is not known", inventory.image_version()));
 
     TRY_ASSIGN(const auto file_entries, read_entries(dirfd, "files.img", magic::files));
     for (const std::string& bytes : file_entries) {

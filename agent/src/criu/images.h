@@ -87,7 +87,8 @@ struct ImageSet {
     std::vector<std::string> names;  ///< every file of the directory, sorted
 
     /// Reads and cross-checks a directory. Refuses what the agent cannot restore from: incremental
-    /// images (in_parent), pages left with the process (lazy dump), pages that belong to no VMA, overlapping VMAs.
+    /// images (in_parent), pages left with the process (lazy dump), pages that belong to no VMA,
+    /// overlapping VMAs.
     static Result<ImageSet> load(int dirfd);
 
     [[nodiscard]] const image::File* file(uint32_t id) const;

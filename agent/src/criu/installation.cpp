@@ -27,7 +27,7 @@ std::string join(const std::string& root, const std::string& path) {
 
 /// What `criu check` said depends on the kernel and on the binary: both are part of the key.
 Result<std::string> check_key(const std::string& root) {
-    struct stat st {};
+    struct stat st{};
     const std::string path = join(root, binary);
     if (::stat(path.c_str(), &st) != 0) return fail_errno(errno, path);
     utsname name{};
@@ -77,8 +77,7 @@ Result<Installation> examine(const Context& context, const std::string& root) {
     TRY_ASSIGN(const std::string key, check_key(root));
     const std::string cache_path = context.settings.state_dir + "/criu-check.json";
     Json cache = Json::object();
-    if (auto text = read_file(cache_path))
-        cache = Json::parse(*text, nullptr, false);
+    if (auto text = read_file(cache_path)) cache = Json::parse(*text, nullptr, false);
     if (!cache.is_object()) cache = Json::object();
     if (!cache.contains(key) || !cache[key].is_object()) {
         Json entry = Json::object();
@@ -170,9 +169,9 @@ Result<Installation> Installation::find(const Context& context) {
         if (found) return found;
         reasons += (reasons.empty() ? "" : "; ") + found.error().message;
     }
-    return fail(ErrorKind::unsupported,
-                fmt::format("no CRIU works on this kernel ({}); run scripts/install-deps run",
-                            reasons));
+    return fail(
+        ErrorKind::unsupported,
+        fmt::format("no CRIU works on this kernel ({}); run scripts/install-deps run", reasons));
 }
 
 }  // namespace memplate::criu

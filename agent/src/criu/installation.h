@@ -11,8 +11,8 @@ namespace memplate::criu {
 /// A CRIU that can be run: a directory with usr/sbin/criu and its libraries, started through that
 /// directory's own dynamic loader, so that a build of another Debian release runs too.
 struct Installation {
-    std::string root;     ///< "/" or where scripts/install-deps extracted it
-    int version = 0;      ///< major * 10000 + minor * 100 + sublevel: 4.2.1 → 40201
+    std::string root;  ///< "/" or where scripts/install-deps extracted it
+    int version = 0;   ///< major * 10000 + minor * 100 + sublevel: 4.2.1 → 40201
     std::string version_text;
 
     /// argv prefix that starts it when the root is mounted at `root` ("/run/memplate/criu" inside

@@ -16,8 +16,8 @@
 namespace memplate::criu {
 
 struct DumpRequest {
-    pid_t pid = 0;        ///< root of the tree, in CRIU's pid namespace
-    int images_fd = -1;   ///< directory, number in the peer
+    pid_t pid = 0;       ///< root of the tree, in CRIU's pid namespace
+    int images_fd = -1;  ///< directory, number in the peer
     bool leave_running = false;
     bool skip_network_lock = false;  ///< CRIU 4.0 and later: no iptables run
 };

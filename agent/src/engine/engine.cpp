@@ -5,9 +5,12 @@ namespace memplate::engine {
 
 std::string_view name_of(Kind kind) {
     switch (kind) {
-        case Kind::copy: return "copy";
-        case Kind::lazy: return "lazy";
-        case Kind::mapped: return "mapped";
+        case Kind::copy:
+            return "copy";
+        case Kind::lazy:
+            return "lazy";
+        case Kind::mapped:
+            return "mapped";
     }
     return "unknown";
 }

@@ -60,4 +60,7 @@ struct Prepared {
 [[nodiscard]] Result<> drop_cached(const Context& context, const std::string& pool_uuid,
                                    uint64_t template_id);
 
+/// Removes cached images whose pool does not exist any more.
+[[nodiscard]] Result<> drop_stale(const Context& context);
+
 }  // namespace memplate::engine

@@ -59,8 +59,8 @@ Result<> write_pages(int directory, const Template& tmpl, const proto::ProcessPa
     for (const auto& run : process.runs()) {
         const uint64_t run_end = run.vaddr() + run.pages() * page_size;
         for (const Interval& interval : clip(which, run.vaddr(), run_end)) {
-            pagemap.ranges.push_back({interval.start, (interval.end - interval.start) / page_size,
-                                      0, may_be_lazy(run)});
+            pagemap.ranges.push_back(
+                {interval.start, (interval.end - interval.start) / page_size, 0, may_be_lazy(run)});
             for (uint64_t at = interval.start; at < interval.end;) {
                 const uint64_t end = std::min<uint64_t>(interval.end, at + buffer.size());
                 const auto bytes = std::span(buffer).first(end - at);
@@ -124,8 +124,7 @@ Result<std::string> rewrite_files(const std::string& bytes,
     return criu::format_entries(rewritten, criu::magic::files);
 }
 
-Result<> write_images(Kind kind, const Template& tmpl, int directory,
-                      const WriteOptions& options) {
+Result<> write_images(Kind kind, const Template& tmpl, int directory, const WriteOptions& options) {
     std::vector<criu::image::File> extra_files;
     if (kind == Kind::mapped)
         TRY(write_mapped_memory(directory, tmpl, extra_files));

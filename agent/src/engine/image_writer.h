@@ -22,14 +22,13 @@ namespace memplate::engine {
 [[nodiscard]] uint32_t first_free_pages_id(const proto::Manifest& manifest);
 
 /// Capabilities of core-*.img cut down to the container default; other images unchanged.
-[[nodiscard]] Result<std::string> restrict_capabilities(const std::string& name,
-                                                        std::string bytes);
+[[nodiscard]] Result<std::string> restrict_capabilities(const std::string& name, std::string bytes);
 
 /// files.img with the sizes of files in volatile directories removed (CRIU then does not insist on
 /// them) and with `extra` entries appended.
-[[nodiscard]] Result<std::string> rewrite_files(const std::string& bytes,
-                                                const std::vector<std::string>& volatile_directories,
-                                                const std::vector<criu::image::File>& extra);
+[[nodiscard]] Result<std::string> rewrite_files(
+    const std::string& bytes, const std::vector<std::string>& volatile_directories,
+    const std::vector<criu::image::File>& extra);
 
 /// One engine each; called by write_images for what is its own. Every kept image that is not
 /// named here is copied by write_images.

@@ -100,8 +100,8 @@ class AreaConverter {
 };
 
 Result<std::string> convert_mm(const std::string& name, const std::string& bytes,
-                               const std::vector<const proto::Run*>& runs,
-                               const PageSource& pages, uint32_t file_id) {
+                               const std::vector<const proto::Run*>& runs, const PageSource& pages,
+                               uint32_t file_id) {
     TRY_ASSIGN(const auto entries, criu::parse_entries(bytes, name, criu::magic::mm));
     if (entries.empty()) return fail(fmt::format("{}: the image is empty", name));
     TRY_ASSIGN(auto mm, criu::parse_message<criu::image::Mm>(entries.front(), name));
@@ -137,9 +137,8 @@ Result<> write_mapped_memory(int directory, const Template& tmpl,
         const Split split = split_runs(tmpl, process);
         TRY(write_pages(directory, tmpl, process, pages_id++, split.copied));
         const std::string name = fmt::format("mm-{}.img", process.pid());
-        const bool has_memory =
-            std::ranges::any_of(tmpl.manifest.images(),
-                                [&](const auto& image) { return image.name() == name; });
+        const bool has_memory = std::ranges::any_of(
+            tmpl.manifest.images(), [&](const auto& image) { return image.name() == name; });
         if (!has_memory) continue;  // a zombie
         TRY_ASSIGN(const std::string bytes, tmpl.image(name));
         TRY_ASSIGN(const std::string converted,

@@ -99,8 +99,7 @@ Result<Checkpoint> run_and_checkpoint(const Context& context, const BuildRequest
     TRY(instance->checkpoint(checkpoint.directory));
     checkpoint.phases.emplace_back("checkpoint", watch.milliseconds());
 
-    TRY_ASSIGN(UniqueFd directory,
-               open_at(AT_FDCWD, checkpoint.directory, O_RDONLY | O_DIRECTORY));
+    TRY_ASSIGN(UniqueFd directory, open_at(AT_FDCWD, checkpoint.directory, O_RDONLY | O_DIRECTORY));
     TRY_ASSIGN(const auto images, criu::ImageSet::load(directory.get()));
     auto allocators = find_allocators(images, instance->sandbox().host_path(""));
     std::ranges::move(allocators, std::back_inserter(checkpoint.hazards));
@@ -111,12 +110,10 @@ Result<Checkpoint> run_and_checkpoint(const Context& context, const BuildRequest
 Result<Checkpoint> take_images(const BuildRequest& request) {
     Checkpoint checkpoint;
     checkpoint.directory = request.images_directory;
-    TRY_ASSIGN(UniqueFd directory,
-               open_at(AT_FDCWD, checkpoint.directory, O_RDONLY | O_DIRECTORY));
+    TRY_ASSIGN(UniqueFd directory, open_at(AT_FDCWD, checkpoint.directory, O_RDONLY | O_DIRECTORY));
     TRY_ASSIGN(const auto images, criu::ImageSet::load(directory.get()));
-    checkpoint.hazards = find_allocators(images, request.function.root == "/"
-                                                     ? std::string()
-                                                     : request.function.root);
+    checkpoint.hazards = find_allocators(
+        images, request.function.root == "/" ? std::string() : request.function.root);
     checkpoint.hazards.push_back(not_watched("the template comes from existing images"));
     return checkpoint;
 }
@@ -124,8 +121,7 @@ Result<Checkpoint> take_images(const BuildRequest& request) {
 Result<pool::TemplateRecord> store(const Context& context, const BuildRequest& request,
                                    const criu::Installation& criu, const Checkpoint& checkpoint,
                                    pool::Writer& writer, std::vector<proto::Hazard>& hazards) {
-    TRY_ASSIGN(UniqueFd directory,
-               open_at(AT_FDCWD, checkpoint.directory, O_RDONLY | O_DIRECTORY));
+    TRY_ASSIGN(UniqueFd directory, open_at(AT_FDCWD, checkpoint.directory, O_RDONLY | O_DIRECTORY));
     auto images = criu::ImageSet::load(directory.get());
     if (!images) return Failure(std::move(images.error()).context(checkpoint.directory));
     hazards = checkpoint.hazards;
@@ -201,11 +197,10 @@ Result<BuildReport> build(const Context& context, const BuildRequest& request) {
         context.progress->step(fmt::format("profiling {}", request.name));
         auto profile = learn_profile(context, pool, tmpl, request.function, criu);
         if (!profile)
-            return Failure(std::move(profile.error())
-                               .context(fmt::format("template {} is stored but not profiled",
-                                                    request.name)));
-        TRY_ASSIGN(report.record,
-                   writer.store_profile(request.name, profile->SerializeAsString()));
+            return Failure(
+                std::move(profile.error())
+                    .context(fmt::format("template {} is stored but not profiled", request.name)));
+        TRY_ASSIGN(report.record, writer.store_profile(request.name, profile->SerializeAsString()));
         report.phases.emplace_back("profile", watch.milliseconds());
         TRY_ASSIGN(tmpl, Template::open(pool, request.name));
     }

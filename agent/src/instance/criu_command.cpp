@@ -25,12 +25,41 @@ namespace {
 constexpr int template_descriptor = 100;
 
 /// Options whose value is the next word: that word is never the command.
-constexpr std::array<std::string_view, 35> options_with_value{
-    "-t", "--tree", "-o", "--log-file", "-p", "--pid", "-L", "--libdir", "-r", "--root", "-J",
-    "--join-ns", "-j", "--pidfile", "--inherit-fd", "--external", "--cgroup-root", "--status-fd",
-    "--timeout", "--action-script", "--veth-pair", "--ext-mount-map", "--config", "--address",
-    "--port", "--ghost-limit", "--cpu-cap", "--skip-mnt", "--enable-fs", "--freeze-cgroup",
-    "--cgroup-props", "--cgroup-props-file", "--lsm-profile", "--network-lock", "--ps-socket"};
+constexpr std::array<std::string_view, 35> options_with_value{"-t",
+                                                              "--tree",
+                                                              "-o",
+                                                              "--log-file",
+                                                              "-p",
+                                                              "--pid",
+                                                              "-L",
+                                                              "--libdir",
+                                                              "-r",
+                                                              "--root",
+                                                              "-J",
+                                                              "--join-ns",
+                                                              "-j",
+                                                              "--pidfile",
+                                                              "--inherit-fd",
+                                                              "--external",
+                                                              "--cgroup-root",
+                                                              "--status-fd",
+                                                              "--timeout",
+                                                              "--action-script",
+                                                              "--veth-pair",
+                                                              "--ext-mount-map",
+                                                              "--config",
+                                                              "--address",
+                                                              "--port",
+                                                              "--ghost-limit",
+                                                              "--cpu-cap",
+                                                              "--skip-mnt",
+                                                              "--enable-fs",
+                                                              "--freeze-cgroup",
+                                                              "--cgroup-props",
+                                                              "--cgroup-props-file",
+                                                              "--lsm-profile",
+                                                              "--network-lock",
+                                                              "--ps-socket"};
 
 /// Removes `directory` when this process, soon criu, has ended. The watcher is nobody's child in
 /// the end, so that criu does not meet it in wait(2).
@@ -110,6 +139,7 @@ CriuCommandLine read_command_line(const std::vector<std::string>& arguments) {
             line.restore = true;
         } else if ((word == "-D" || word == "--images-dir") && i + 1 < arguments.size()) {
             line.images_option = ++i;
+            line.images_attached = false;
             line.images_directory = arguments[i];
         } else if (word.starts_with("--images-dir=")) {
             line.images_option = i;
@@ -147,9 +177,9 @@ Result<> exec_criu(const Context& context, std::vector<std::string> arguments,
                 arguments[line.images_option] =
                     line.images_attached ? "--images-dir=" + converted : converted;
             // In front: behind "--" they would be the command's of --exec-cmd.
-            std::vector<std::string> added{"--inherit-fd",
-                                           fmt::format("fd[{}]:{}", template_descriptor,
-                                                       engine::pool_file_key)};
+            std::vector<std::string> added{
+                "--inherit-fd",
+                fmt::format("fd[{}]:{}", template_descriptor, engine::pool_file_key)};
             if (!named) added.insert(added.end(), {"-D", converted});
             // Logs and pid files stay where the caller looks for them.
             if (!line.work_directory) added.insert(added.end(), {"-W", line.images_directory});

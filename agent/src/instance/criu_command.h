@@ -15,7 +15,7 @@ namespace memplate::instance {
 struct CriuCommandLine {
     bool restore = false;
     std::string images_directory = ".";
-    size_t images_option = 0;  ///< index of the word that holds the directory; 0: none
+    size_t images_option = 0;      ///< index of the word that holds the directory; 0: none
     bool images_attached = false;  ///< the word is "--images-dir=DIR" or "-DDIR"
     bool work_directory = false;
 };

@@ -50,7 +50,9 @@ std::set<std::string> code_files(const criu::ImageSet& images, const criu::Proce
     return files;
 }
 
-std::string base_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+std::string base_name(const std::string& path) {
+    return path.substr(path.rfind('/') + 1);
+}
 
 constexpr uint64_t page_mask = criu::page_size - 1;
 
@@ -75,7 +77,8 @@ std::vector<proto::Hazard> find_allocators(const criu::ImageSet& images, const s
             std::string evidence;
             for (const std::string& file : code_files(images, process)) {
                 if (base_name(file).starts_with(allocator.library)) {
-                    evidence = fmt::format("{} is loaded, which {}", base_name(file), allocator.why);
+                    evidence =
+                        fmt::format("{} is loaded, which {}", base_name(file), allocator.why);
                     break;
                 }
                 auto [entry, added] = known.try_emplace(file, false);
@@ -148,11 +151,10 @@ std::map<uint32_t, std::vector<UnsharedArea>> unshared_areas(
     std::map<uint32_t, std::vector<UnsharedArea>> areas;
     for (const auto& hazard : hazards) {
         if (hazard.end() == 0) continue;
-        const proto::Placement reason = hazard.kind() == proto::HAZARD_GROWTH
-                                            ? proto::PLACEMENT_GROWN
-                                        : hazard.kind() == proto::HAZARD_WIPEONFORK
-                                            ? proto::PLACEMENT_WIPEONFORK
-                                            : proto::PLACEMENT_DISCARDED;
+        const proto::Placement reason =
+            hazard.kind() == proto::HAZARD_GROWTH       ? proto::PLACEMENT_GROWN
+            : hazard.kind() == proto::HAZARD_WIPEONFORK ? proto::PLACEMENT_WIPEONFORK
+                                                        : proto::PLACEMENT_DISCARDED;
         areas[hazard.pid()].push_back({hazard.start(), hazard.end(), reason});
     }
     return areas;

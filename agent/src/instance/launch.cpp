@@ -25,16 +25,15 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr int pool_descriptor = 100;       // number of the pool's descriptor in CRIU
-constexpr pid_t first_template_pid = 5000; // below: keeper, CRIU and helpers of the sandbox
+constexpr int pool_descriptor = 100;        // number of the pool's descriptor in CRIU
+constexpr pid_t first_template_pid = 5000;  // below: keeper, CRIU and helpers of the sandbox
 constexpr std::chrono::microseconds tcp_interval{200};
 
 std::vector<std::string> environment_of(const Function& function) {
     std::vector<std::string> environment{
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root",
         "LANG=C.UTF-8"};
-    environment.insert(environment.end(), function.environment.begin(),
-                       function.environment.end());
+    environment.insert(environment.end(), function.environment.begin(), function.environment.end());
     return environment;
 }
 
@@ -45,8 +44,8 @@ std::optional<std::string> hidden_directory(const std::string& path) {
     for (const std::string_view own : {"/tmp/", "/run/", "/dev/shm/"}) {
         if (path.starts_with(own)) return path.substr(0, path.find('/', own.size()));
     }
-    struct stat directory {};
-    struct stat root {};
+    struct stat directory{};
+    struct stat root{};
     if (::stat(path.c_str(), &directory) != 0 || ::stat("/", &root) != 0) return std::nullopt;
     if (directory.st_dev == root.st_dev) return std::nullopt;
     return path;
@@ -69,9 +68,8 @@ std::vector<sandbox::Bind> binds_of(const Function& function) {
 /// What makes this clone different from its siblings (DESIGN.md D9).
 Result<> write_identity(sandbox::Sandbox& sandbox, const Directory& directory,
                         const std::string& name) {
-    const Json identity{{"instance", directory.id()},
-                        {"template", name},
-                        {"generation", directory.generation()}};
+    const Json identity{
+        {"instance", directory.id()}, {"template", name}, {"generation", directory.generation()}};
     TRY(sandbox.write_file("/run/memplate/identity.json", identity.dump() + "\n", 0444));
     std::string entropy(64, '\0');
     if (::getrandom(entropy.data(), entropy.size(), 0) != static_cast<ssize_t>(entropy.size()))
@@ -92,8 +90,7 @@ Result<std::unique_ptr<Instance>> Instance::prepare(const Context& context,
                                                     const criu::Installation& criu,
                                                     const Source* source) {
     TRY_ASSIGN(auto directory, Directory::create(context, function.name));
-    std::unique_ptr<Instance> instance(
-        new Instance(context, function, criu, std::move(directory)));
+    std::unique_ptr<Instance> instance(new Instance(context, function, criu, std::move(directory)));
     sandbox::Spec spec;
     spec.id = instance->directory_.id();
     spec.root = function.root;
@@ -116,8 +113,7 @@ Result<std::unique_ptr<Instance>> Instance::prepare(const Context& context,
     TRY_ASSIGN(UniqueFd images,
                open_at(AT_FDCWD, source->images.directory, O_RDONLY | O_DIRECTORY));
     TRY_ASSIGN(instance->images_number_, inside.lend_descriptor(images.get()));
-    TRY_ASSIGN(instance->criu_socket_,
-               inside.spawn_criu({{pool_descriptor, source->pool_fd}}));
+    TRY_ASSIGN(instance->criu_socket_, inside.spawn_criu({{pool_descriptor, source->pool_fd}}));
     return instance;
 }
 
@@ -177,10 +173,10 @@ Result<Launched> Instance::restore() {
 Result<> Instance::start_lazy_pages() {
     sandbox::SpawnRequest request;
     request.argv = criu::Installation::command("/run/memplate/criu");
-    for (const std::string& word :
-         {std::string("lazy-pages"), std::string("-D"), fmt::format("/proc/1/fd/{}", images_number_),
-          std::string("-W"), fmt::format("/proc/1/fd/{}", work_number_), std::string("-v1"),
-          std::string("-o"), std::string("lazy-pages.log")})
+    for (const std::string& word : {std::string("lazy-pages"), std::string("-D"),
+                                    fmt::format("/proc/1/fd/{}", images_number_), std::string("-W"),
+                                    fmt::format("/proc/1/fd/{}", work_number_), std::string("-v1"),
+                                    std::string("-o"), std::string("lazy-pages.log")})
         request.argv.push_back(word);
     request.restrict_capabilities = false;
     TRY(sandbox_->spawn(request));
@@ -222,8 +218,8 @@ Result<> Instance::wait_ready(steady_clock::time_point deadline) {
         } else if (readiness.kind == ReadinessKind::http) {
             HttpRequest probe;
             probe.path = readiness.path;
-            const auto answer = http_request(sandbox_->address(), function_.port, probe,
-                                             milliseconds(1000));
+            const auto answer =
+                http_request(sandbox_->address(), function_.port, probe, milliseconds(1000));
             ready = answer && answer->status == 200;
             if (!ready) std::this_thread::sleep_for(milliseconds(1));
         } else {
@@ -266,10 +262,11 @@ Failure Instance::explain(Error error, const std::string& log, const std::string
     const std::string path = log.starts_with('/') ? log : directory_.path() + "/" + log;
     if (const auto text = read_file(path)) {
         if (const std::string reason = criu::failure_reason(*text); !reason.empty())
-            error.message = fmt::format("function {}: criu could not {} it: {}", function_.name,
-                                        what, reason);
+            error.message =
+                fmt::format("function {}: criu could not {} it: {}", function_.name, what, reason);
     }
-    const std::string kept = keep_log(context_, path, fmt::format("{}-{}.log", directory_.id(), what));
+    const std::string kept =
+        keep_log(context_, path, fmt::format("{}-{}.log", directory_.id(), what));
     error.message += fmt::format("; log: {}", kept);
     return Failure(std::move(error));
 }

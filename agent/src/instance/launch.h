@@ -22,8 +22,8 @@ namespace memplate::instance {
 using Phases = std::vector<std::pair<std::string, double>>;
 
 struct Launched {
-    pid_t pid = 0;       ///< root process inside the sandbox
-    double ready_ms = 0; ///< from the request to the passed readiness check
+    pid_t pid = 0;        ///< root process inside the sandbox
+    double ready_ms = 0;  ///< from the request to the passed readiness check
     Phases phases;
 };
 

@@ -33,8 +33,7 @@ Result<proto::ProcessProfile> observe(int proc, pid_t host_pid,
     profile.set_pid(process.pid());
     for (const auto& run : process.runs()) {
         if (run.placement() != proto::PLACEMENT_SHARED) continue;
-        TRY_ASSIGN(const auto states,
-                   proc::page_states(proc, host_pid, run.vaddr(), run.pages()));
+        TRY_ASSIGN(const auto states, proc::page_states(proc, host_pid, run.vaddr(), run.pages()));
         for (uint64_t i = 0; i < states.size(); ++i) {
             const auto& state = states[i];
             if (!state.present && !state.swapped) continue;

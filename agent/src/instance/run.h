@@ -13,8 +13,8 @@ struct RunRequest {
     std::string template_name;
     std::string pool_path;
     unsigned count = 1;
-    unsigned parallel = 0;  ///< restores under way at once; 0: one per CPU
-    std::optional<engine::Kind> engine;  ///< nullopt: auto
+    unsigned parallel = 0;                 ///< restores under way at once; 0: one per CPU
+    std::optional<engine::Kind> engine;    ///< nullopt: auto
     std::optional<uint64_t> memory_bytes;  ///< instead of the function file's limits
     std::optional<double> cpus;
 };

@@ -12,6 +12,7 @@
 #include <chrono>
 #include <thread>
 
+#include "engine/engine.h"
 #include "sandbox/sandbox.h"
 #include "util/fs.h"
 #include "util/lock.h"
@@ -27,7 +28,9 @@ std::string instances_path(const Context& context) {
     return context.settings.state_dir + "/instances";
 }
 
-std::string builds_path(const Context& context) { return context.settings.cache_dir + "/build"; }
+std::string builds_path(const Context& context) {
+    return context.settings.cache_dir + "/build";
+}
 
 Result<LockFile> lock_state(const Context& context) {
     TRY(make_directories(context.settings.state_dir, 0711));
@@ -125,9 +128,9 @@ Result<Directory> Directory::create(const Context& context, const std::string& p
 }
 
 Json Record::to_json() const {
-    return Json{{"id", id},           {"template", template_name}, {"pool", pool},
-                {"engine", engine},   {"address", address},        {"port", port},
-                {"pid", pid},         {"keeper", keeper},          {"ready_ms", ready_ms},
+    return Json{{"id", id},          {"template", template_name}, {"pool", pool},
+                {"engine", engine},  {"address", address},        {"port", port},
+                {"pid", pid},        {"keeper", keeper},          {"ready_ms", ready_ms},
                 {"created", created}};
 }
 
@@ -184,9 +187,11 @@ Result<> sweep(const Context& context) {
     if (const auto builds = list_directory(AT_FDCWD, builds_path(context))) {
         for (const std::string& name : *builds) {
             const std::string path = instances_path(context) + "/" + name;
-            if (::access(path.c_str(), F_OK) != 0) TRY(remove_tree(builds_path(context) + "/" + name));
+            if (::access(path.c_str(), F_OK) != 0)
+                TRY(remove_tree(builds_path(context) + "/" + name));
         }
     }
+    TRY(engine::drop_stale(context));
     return sandbox::remove_unused_bridge(context);
 }
 
@@ -229,10 +234,11 @@ std::string keep_log(const Context& context, const std::string& source, const st
     if (!text || !make_directories(directory, 0700)) return source;
     const std::string path = fmt::format("{}/{}", directory, name);
     if (!write_file_atomic(AT_FDCWD, path, *text, 0600)) return source;
-    if (const auto names = list_directory(AT_FDCWD, directory); names && names->size() > kept_logs) {
+    if (const auto names = list_directory(AT_FDCWD, directory);
+        names && names->size() > kept_logs) {
         std::vector<std::pair<int64_t, std::string>> by_age;
         for (const std::string& log : *names) {
-            struct stat st {};
+            struct stat st{};
             if (::stat((directory + "/" + log).c_str(), &st) == 0)
                 by_age.emplace_back(st.st_mtime, log);
         }

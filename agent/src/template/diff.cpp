@@ -75,12 +75,14 @@ Result<> compare_process(const Template& a, const proto::ProcessPages& pages_a, 
     for (const auto& run : pages_a.runs()) {
         const uint64_t end = run.vaddr() + run.pages() * page_size;
         by_owner[std::string(owner_name(run.owner()))].only_a +=
-            count_pages(clip(present_a, run.vaddr(), end)) - count_pages(clip(both, run.vaddr(), end));
+            count_pages(clip(present_a, run.vaddr(), end)) -
+            count_pages(clip(both, run.vaddr(), end));
     }
     for (const auto& run : pages_b.runs()) {
         const uint64_t end = run.vaddr() + run.pages() * page_size;
         by_owner[std::string(owner_name(run.owner()))].only_b +=
-            count_pages(clip(present_b, run.vaddr(), end)) - count_pages(clip(both, run.vaddr(), end));
+            count_pages(clip(present_b, run.vaddr(), end)) -
+            count_pages(clip(both, run.vaddr(), end));
     }
     return {};
 }
@@ -103,8 +105,9 @@ Result<Json> diff_templates(const Template& a, const Template& b) {
         TRY(compare_process(a, *pair.first, b, *pair.second, by_owner, changed));
         for (const auto& interval : changed) ranges.emplace_back(pid, interval);
     }
-    std::ranges::stable_sort(ranges, std::ranges::greater{},
-                             [](const auto& range) { return range.second.end - range.second.start; });
+    std::ranges::stable_sort(ranges, std::ranges::greater{}, [](const auto& range) {
+        return range.second.end - range.second.start;
+    });
     constexpr size_t shown = 20;
     for (size_t i = 0; i < std::min(shown, ranges.size()); ++i) {
         const auto& [pid, interval] = ranges[i];

@@ -22,13 +22,20 @@ Json counts_json(const PageCounts& counts) {
 
 std::string_view hazard_kind(proto::HazardKind kind) {
     switch (kind) {
-        case proto::HAZARD_ALLOCATOR: return "allocator";
-        case proto::HAZARD_DISCARD: return "discard";
-        case proto::HAZARD_FREE: return "free";
-        case proto::HAZARD_WIPEONFORK: return "wipe-on-fork";
-        case proto::HAZARD_GROWTH: return "growth";
-        case proto::HAZARD_UNTRACED: return "not-watched";
-        default: return "unknown";
+        case proto::HAZARD_ALLOCATOR:
+            return "allocator";
+        case proto::HAZARD_DISCARD:
+            return "discard";
+        case proto::HAZARD_FREE:
+            return "free";
+        case proto::HAZARD_WIPEONFORK:
+            return "wipe-on-fork";
+        case proto::HAZARD_GROWTH:
+            return "growth";
+        case proto::HAZARD_UNTRACED:
+            return "not-watched";
+        default:
+            return "unknown";
     }
 }
 
@@ -141,16 +148,18 @@ Json describe_profile(const Template& tmpl) {
         for (const auto& stretch : process.written()) written += stretch.pages();
         for (const auto& stretch : process.read()) read += stretch.pages();
     }
-    return Json{{"created", iso_time(profile.created())},
-                {"requests", profile.requests()},
-                {"written_pages", written},
-                {"read_pages", read},
-                {"restore_ms", {{"before", profile.restore_ms_before()},
-                                {"after", profile.restore_ms_after()}}},
-                {"first_answer_ms", {{"before", profile.first_answer_ms_before()},
-                                     {"after", profile.first_answer_ms_after()}}},
-                {"private_pages", {{"before", profile.private_pages_before()},
-                                   {"after", profile.private_pages_after()}}}};
+    return Json{
+        {"created", iso_time(profile.created())},
+        {"requests", profile.requests()},
+        {"written_pages", written},
+        {"read_pages", read},
+        {"restore_ms",
+         {{"before", profile.restore_ms_before()}, {"after", profile.restore_ms_after()}}},
+        {"first_answer_ms",
+         {{"before", profile.first_answer_ms_before()},
+          {"after", profile.first_answer_ms_after()}}},
+        {"private_pages",
+         {{"before", profile.private_pages_before()}, {"after", profile.private_pages_after()}}}};
 }
 
 Result<Json> describe_template(const Template& tmpl) {

@@ -11,8 +11,7 @@ Intervals to_intervals(const google::protobuf::RepeatedPtrField<proto::Stretch>&
     Intervals intervals;
     intervals.reserve(static_cast<size_t>(stretches.size()));
     for (const auto& stretch : stretches)
-        append(intervals,
-               {stretch.vaddr(), stretch.vaddr() + stretch.pages() * criu::page_size});
+        append(intervals, {stretch.vaddr(), stretch.vaddr() + stretch.pages() * criu::page_size});
     return intervals;
 }
 

@@ -20,7 +20,8 @@ constexpr uint32_t kernel_areas = status::vdso | status::vvar | status::vsyscall
 
 bool is_zero(std::span<const std::byte> page) {
     // A page equals itself shifted by one byte, and begins with zero, only if all of it is zero.
-    return page[0] == std::byte{0} && std::memcmp(page.data(), page.data() + 1, page.size() - 1) == 0;
+    return page[0] == std::byte{0} &&
+           std::memcmp(page.data(), page.data() + 1, page.size() - 1) == 0;
 }
 
 proto::PageOwner owner_of(const criu::image::Vma& vma) {
@@ -144,9 +145,8 @@ Result<proto::ProcessPages> lay_out(const criu::ProcessImage& process, int pages
         while (range != ranges_end) {
             const uint64_t vaddr = range->vaddr + page_in_range * page_size;
             if (vaddr >= vma.end()) break;
-            TRY_ASSIGN(const auto page,
-                       reader.page(range->offset + page_in_range * page_size,
-                                   (range->pages - page_in_range) * page_size));
+            TRY_ASSIGN(const auto page, reader.page(range->offset + page_in_range * page_size,
+                                                    (range->pages - page_in_range) * page_size));
             if (cutter.may_drop_zero() && is_zero(page))
                 ++zero_pages;
             else

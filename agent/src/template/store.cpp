@@ -43,8 +43,7 @@ Result<> copy_run(const proto::Run& run, int pages_fd, RangeCursor& cursor,
         while (done < stretch->pages()) {
             const uint64_t vaddr = stretch->vaddr() + done * page_size;
             TRY_ASSIGN(const auto place, cursor.find(vaddr));
-            const uint64_t count =
-                std::min({place.second, stretch->pages() - done, copy_pages});
+            const uint64_t count = std::min({place.second, stretch->pages() - done, copy_pages});
             const auto bytes = std::span(buffer).first(count * page_size);
             TRY(pread_exact(pages_fd, bytes, place.first));
             TRY(store.write(run.page() + (vaddr - run.vaddr()) / page_size, bytes));
@@ -95,7 +94,9 @@ Result<> store_image(int images_dir, const std::string& name, PageStore& store,
     return {};
 }
 
-std::string pages_name(uint32_t id) { return fmt::format("pages-{}.img", id); }
+std::string pages_name(uint32_t id) {
+    return fmt::format("pages-{}.img", id);
+}
 
 /// Logs, statistics and private memory do not belong to the kept images.
 bool is_kept(const std::string& name, const std::set<std::string>& private_pages) {

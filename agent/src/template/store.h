@@ -19,7 +19,6 @@ struct StoreProgress {
 /// Fills `processes` and `images` of the manifest. `images_dir`: the directory `set` came from.
 [[nodiscard]] Result<> store_images(int images_dir, const criu::ImageSet& set,
                                     const LayoutOptions& options, PageStore& store,
-                                    proto::Manifest& manifest,
-                                    const StoreProgress& progress = {});
+                                    proto::Manifest& manifest, const StoreProgress& progress = {});
 
 }  // namespace memplate

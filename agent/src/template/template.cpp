@@ -17,7 +17,9 @@ bool span_is_sane(uint64_t vaddr, uint64_t pages) {
            vaddr <= std::numeric_limits<uint64_t>::max() - pages * page_size;
 }
 
-Failure damaged(std::string what) { return fail("damaged manifest: " + std::move(what)); }
+Failure damaged(std::string what) {
+    return fail("damaged manifest: " + std::move(what));
+}
 
 Result<> validate_process(const proto::ProcessPages& process, const PageSource& pages) {
     uint64_t end = 0;
@@ -32,8 +34,8 @@ Result<> validate_process(const proto::ProcessPages& process, const PageSource& 
     auto run = process.runs().begin();
     for (const auto& stretch : process.present()) {
         if (!span_is_sane(stretch.vaddr(), stretch.pages()) || stretch.vaddr() < end)
-            return damaged(fmt::format("pages at {:#x} of process {}", stretch.vaddr(),
-                                       process.pid()));
+            return damaged(
+                fmt::format("pages at {:#x} of process {}", stretch.vaddr(), process.pid()));
         end = stretch.vaddr() + stretch.pages() * page_size;
         while (run != process.runs().end() &&
                run->vaddr() + run->pages() * page_size <= stretch.vaddr())
@@ -45,8 +47,7 @@ Result<> validate_process(const proto::ProcessPages& process, const PageSource& 
     return {};
 }
 
-Result<> validate_stretches(
-    const google::protobuf::RepeatedPtrField<proto::Stretch>& stretches) {
+Result<> validate_stretches(const google::protobuf::RepeatedPtrField<proto::Stretch>& stretches) {
     uint64_t end = 0;
     for (const auto& stretch : stretches) {
         if (!span_is_sane(stretch.vaddr(), stretch.pages()) || stretch.vaddr() < end)
@@ -98,8 +99,7 @@ Result<Template> Template::open(const pool::Pool& pool, const std::string& name)
         TRY_ASSIGN(const std::string profile, pool.read_profile(tmpl.record));
         proto::Profile parsed;
         // A profile only tunes: one that is not understood is as good as none.
-        if (parsed.ParseFromString(profile) && validate(parsed))
-            tmpl.profile = std::move(parsed);
+        if (parsed.ParseFromString(profile) && validate(parsed)) tmpl.profile = std::move(parsed);
     }
     return tmpl;
 }
@@ -125,8 +125,8 @@ const proto::Hazard* Template::blocking_hazard() const {
 
 const proto::ProcessProfile* Template::profile_of(uint32_t pid) const {
     if (!profile) return nullptr;
-    const auto found = std::ranges::find_if(profile->processes(),
-                                            [&](const auto& p) { return p.pid() == pid; });
+    const auto found =
+        std::ranges::find_if(profile->processes(), [&](const auto& p) { return p.pid() == pid; });
     return found == profile->processes().end() ? nullptr : &*found;
 }
 
@@ -134,10 +134,9 @@ uint64_t pages_within(const proto::Run& run,
                       const google::protobuf::RepeatedPtrField<proto::Stretch>& stretches) {
     const uint64_t run_end = run.vaddr() + run.pages() * page_size;
     uint64_t pages = 0;
-    auto at = std::ranges::lower_bound(stretches, run.vaddr(), std::ranges::less_equal{},
-                                       [](const proto::Stretch& s) {
-                                           return s.vaddr() + s.pages() * page_size;
-                                       });
+    auto at = std::ranges::lower_bound(
+        stretches, run.vaddr(), std::ranges::less_equal{},
+        [](const proto::Stretch& s) { return s.vaddr() + s.pages() * page_size; });
     for (; at != stretches.end() && at->vaddr() < run_end; ++at) {
         const uint64_t start = std::max(at->vaddr(), run.vaddr());
         const uint64_t end = std::min(at->vaddr() + at->pages() * page_size, run_end);
@@ -177,26 +176,41 @@ PageCounts count_pages(const Template& tmpl) {
 
 std::string_view placement_reason(proto::Placement placement) {
     switch (placement) {
-        case proto::PLACEMENT_SHARED: return "shared";
-        case proto::PLACEMENT_GROWSDOWN: return "stack: grows down";
-        case proto::PLACEMENT_HUGETLB: return "huge pages";
-        case proto::PLACEMENT_WIPEONFORK: return "wiped on fork";
-        case proto::PLACEMENT_SMALL: return "small";
-        case proto::PLACEMENT_DISCARDED: return "given back by madvise";
-        case proto::PLACEMENT_GROWN: return "grown by mremap";
-        case proto::PLACEMENT_LOCKED: return "locked in memory";
-        case proto::PLACEMENT_KERNEL: return "of the kernel";
-        default: return "unknown";
+        case proto::PLACEMENT_SHARED:
+            return "shared";
+        case proto::PLACEMENT_GROWSDOWN:
+            return "stack: grows down";
+        case proto::PLACEMENT_HUGETLB:
+            return "huge pages";
+        case proto::PLACEMENT_WIPEONFORK:
+            return "wiped on fork";
+        case proto::PLACEMENT_SMALL:
+            return "small";
+        case proto::PLACEMENT_DISCARDED:
+            return "given back by madvise";
+        case proto::PLACEMENT_GROWN:
+            return "grown by mremap";
+        case proto::PLACEMENT_LOCKED:
+            return "locked in memory";
+        case proto::PLACEMENT_KERNEL:
+            return "of the kernel";
+        default:
+            return "unknown";
     }
 }
 
 std::string_view owner_name(proto::PageOwner owner) {
     switch (owner) {
-        case proto::OWNER_ANONYMOUS: return "anonymous";
-        case proto::OWNER_HEAP: return "heap";
-        case proto::OWNER_STACK: return "stack";
-        case proto::OWNER_FILE: return "file data";
-        default: return "unknown";
+        case proto::OWNER_ANONYMOUS:
+            return "anonymous";
+        case proto::OWNER_HEAP:
+            return "heap";
+        case proto::OWNER_STACK:
+            return "stack";
+        case proto::OWNER_FILE:
+            return "file data";
+        default:
+            return "unknown";
     }
 }
 

@@ -41,13 +41,13 @@ struct Template {
 
 /// Page counts of a template, for people.
 struct PageCounts {
-    uint64_t stored = 0;      ///< pages that hold data
-    uint64_t shared = 0;      ///< of those: delivered by mapping
-    uint64_t precopied = 0;   ///< of those: inside mapped runs, but copied because the profile saw
-                              ///< them written
-    uint64_t copied = 0;      ///< of those: in runs that are not mapped at all
-    uint64_t zero = 0;        ///< left out
-    uint64_t holes = 0;       ///< reserved but empty, between joined runs
+    uint64_t stored = 0;     ///< pages that hold data
+    uint64_t shared = 0;     ///< of those: delivered by mapping
+    uint64_t precopied = 0;  ///< of those: inside mapped runs, but copied because the profile saw
+                             ///< them written
+    uint64_t copied = 0;     ///< of those: in runs that are not mapped at all
+    uint64_t zero = 0;       ///< left out
+    uint64_t holes = 0;      ///< reserved but empty, between joined runs
 };
 [[nodiscard]] PageCounts count_pages(const Template& tmpl);
 

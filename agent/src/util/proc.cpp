@@ -178,4 +178,22 @@ Result<std::vector<PageState>> page_states(int proc, pid_t pid, uint64_t start, 
     return states;
 }
 
+std::vector<pid_t> descendants(int proc, pid_t pid) {
+    std::vector<pid_t> found;
+    const std::string tasks = std::to_string(pid) + "/task";
+    const auto threads = list_directory(proc, tasks);
+    if (!threads) return found;  // it has just ended
+    for (const std::string& thread : *threads) {
+        const auto text = read_file_at(proc, tasks + "/" + thread + "/children");
+        if (!text) continue;
+        for (const std::string& word : split(trim(*text), ' ')) {
+            const auto child = parse_unsigned(word);
+            if (!child) continue;
+            found.push_back(static_cast<pid_t>(*child));
+            for (const pid_t deeper : descendants(proc, found.back())) found.push_back(deeper);
+        }
+    }
+    return found;
+}
+
 }  // namespace memplate::proc

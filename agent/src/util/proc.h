@@ -53,6 +53,9 @@ struct Stat {
 /// The pid of the process in its innermost pid namespace (last field of NSpid).
 [[nodiscard]] Result<pid_t> namespace_pid(int proc, pid_t pid);
 
+/// All living descendants of a process, from /proc/PID/task/TID/children.
+[[nodiscard]] std::vector<pid_t> descendants(int proc, pid_t pid);
+
 /// State of one page from /proc/PID/pagemap.
 struct PageState {
     bool present = false;

@@ -56,10 +56,10 @@ Failure fail_errno(int err, std::string_view what,
 #define MEMPLATE_CONCAT(a, b) MEMPLATE_CONCAT_(a, b)
 
 /// Returns the error of `expr` from the enclosing function, if it has one.
-#define TRY(expr)                                                     \
-    do {                                                              \
-        if (auto try_result_ = (expr); !try_result_) [[unlikely]]     \
-            return std::unexpected(std::move(try_result_.error()));   \
+#define TRY(expr)                                                   \
+    do {                                                            \
+        if (auto try_result_ = (expr); !try_result_) [[unlikely]]   \
+            return std::unexpected(std::move(try_result_.error())); \
     } while (false)
 
 /// As TRY, with "what: " put in front of the message.
@@ -69,9 +69,10 @@ Failure fail_errno(int err, std::string_view what,
             return std::unexpected(std::move(try_result_.error()).context(what)); \
     } while (false)
 
-#define MEMPLATE_TRY_ASSIGN_(tmp, lhs, expr)                          \
-    auto tmp = (expr);                                                \
-    if (!tmp) [[unlikely]] return std::unexpected(std::move(tmp.error())); \
+#define MEMPLATE_TRY_ASSIGN_(tmp, lhs, expr)            \
+    auto tmp = (expr);                                  \
+    if (!tmp) [[unlikely]]                              \
+        return std::unexpected(std::move(tmp.error())); \
     lhs = std::move(*tmp)
 
 /// `TRY_ASSIGN(auto fd, open_at(...))`: declares or assigns the value, or returns the error.
