@@ -59,9 +59,14 @@ Result<Record> load(const std::string& directory) {
     return Record::from_json(Json::parse(text, nullptr, false));
 }
 
-/// The lock of a directory, if nobody holds it.
-Result<UniqueFd> take_free_lock(const std::string& directory) {
-    TRY_ASSIGN(UniqueFd fd, open_at(AT_FDCWD, directory + "/lock", O_RDWR | O_CREAT, 0600));
+/// Held by the agent and its keeper: while anybody lives who may use the directory.
+constexpr const char* life_lock = "/lock";
+/// Held by the agent alone: while it is making the instance.
+constexpr const char* agent_lock = "/agent.lock";
+
+/// A lock of a directory, if nobody holds it.
+Result<UniqueFd> take_free_lock(const std::string& directory, const char* which) {
+    TRY_ASSIGN(UniqueFd fd, open_at(AT_FDCWD, directory + which, O_RDWR | O_CREAT, 0600));
     TRY_ASSIGN(const bool taken, try_lock_range(fd.get(), LockMode::exclusive, 0, 1));
     if (!taken) return UniqueFd();
     return fd;
@@ -77,11 +82,12 @@ Result<> remove_remains(const Context& context, const std::string& id, const std
 }  // namespace
 
 Directory::Directory(const Context& context, std::string id, std::string path, UniqueFd lock,
-                     uint64_t generation)
+                     UniqueFd agent_lock, uint64_t generation)
     : context_(&context),
       id_(std::move(id)),
       path_(std::move(path)),
       lock_(std::move(lock)),
+      agent_lock_(std::move(agent_lock)),
       generation_(generation) {}
 
 Directory::Directory(Directory&& other) noexcept
@@ -89,6 +95,7 @@ Directory::Directory(Directory&& other) noexcept
       id_(std::move(other.id_)),
       path_(std::exchange(other.path_, {})),
       lock_(std::move(other.lock_)),
+      agent_lock_(std::move(other.agent_lock_)),
       generation_(other.generation_),
       kept_(other.kept_) {}
 
@@ -97,6 +104,7 @@ Directory& Directory::operator=(Directory&& other) noexcept {
     std::swap(id_, other.id_);
     std::swap(path_, other.path_);
     std::swap(lock_, other.lock_);
+    std::swap(agent_lock_, other.agent_lock_);
     std::swap(generation_, other.generation_);
     std::swap(kept_, other.kept_);
     return *this;
@@ -121,9 +129,11 @@ Result<Directory> Directory::create(const Context& context, const std::string& p
             if (errno == EEXIST) continue;
             return fail_errno(errno, path);
         }
-        TRY_ASSIGN(UniqueFd lock, take_free_lock(path));
-        if (!lock) return fail(fmt::format("{}: somebody holds the lock of a new instance", path));
-        return Directory(context, id, path, std::move(lock), generation);
+        TRY_ASSIGN(UniqueFd lock, take_free_lock(path, life_lock));
+        TRY_ASSIGN(UniqueFd agent, take_free_lock(path, agent_lock));
+        if (!lock || !agent)
+            return fail(fmt::format("{}: somebody holds the lock of a new instance", path));
+        return Directory(context, id, path, std::move(lock), std::move(agent), generation);
     }
 }
 
@@ -178,10 +188,17 @@ Result<> sweep(const Context& context) {
     TRY_ASSIGN(const auto names, instance_names(context));
     for (const std::string& name : names) {
         const std::string path = instances_path(context) + "/" + name;
-        auto lock = take_free_lock(path);
+        auto lock = take_free_lock(path, life_lock);
         if (!lock && lock.error().code == ENOENT) continue;  // removed meanwhile
         if (!lock) return Failure(std::move(lock.error()));
-        if (*lock) TRY_CONTEXT(remove_remains(context, name, path, false), "clean up " + name);
+        bool keeper_must_go = false;
+        if (!*lock && ::access((path + "/state.json").c_str(), F_OK) != 0) {
+            // Half-made: if its agent is dead, its keeper is about to find out. Do not wait for it.
+            TRY_ASSIGN(const UniqueFd agent, take_free_lock(path, agent_lock));
+            keeper_must_go = static_cast<bool>(agent);
+        }
+        if (*lock || keeper_must_go)
+            TRY_CONTEXT(remove_remains(context, name, path, keeper_must_go), "clean up " + name);
     }
     // A checkpoint under way belongs to the instance of the same name.
     if (const auto builds = list_directory(AT_FDCWD, builds_path(context))) {

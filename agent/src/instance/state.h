@@ -33,11 +33,12 @@ class Directory {
 
   private:
     Directory(const Context& context, std::string id, std::string path, UniqueFd lock,
-              uint64_t generation);
+              UniqueFd agent_lock, uint64_t generation);
     const Context* context_;
     std::string id_;
     std::string path_;
-    UniqueFd lock_;
+    UniqueFd lock_;        ///< shared with the keeper
+    UniqueFd agent_lock_;  ///< ours alone
     uint64_t generation_ = 0;
     bool kept_ = false;
 };
