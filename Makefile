@@ -15,7 +15,7 @@ JOBS    ?= $(shell nproc)
 FUZZ_SECONDS       ?= 600
 SHORT_FUZZ_SECONDS ?= 20
 CLANGXX ?= clang++-19
-PYTEST  ?= python3 -m pytest
+PYTEST  ?= /usr/bin/python3 -m pytest -p no:cacheprovider
 
 bindir        := $(DESTDIR)$(PREFIX)/bin
 libexecdir    := $(DESTDIR)$(PREFIX)/libexec/memplate
