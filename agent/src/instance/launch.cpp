@@ -180,9 +180,19 @@ Result<> Instance::start_lazy_pages() {
         request.argv.push_back(word);
     request.restrict_capabilities = false;
     TRY(sandbox_->spawn(request));
-    const std::string socket = directory_.path() + "/lazy-pages.socket";
+    // The socket's file is there before anybody listens on it: ask the kernel for the latter.
+    const std::string table = fmt::format("/proc/{}/net/unix", sandbox_->keeper());
+    const auto listening = [&] {
+        constexpr std::string_view accepts_connections = " 00010000 ";
+        const auto text = read_file(table);
+        if (!text) return false;
+        return std::ranges::any_of(split(*text, '\n'), [&](const std::string& line) {
+            return line.ends_with("lazy-pages.socket") &&
+                   line.find(accepts_connections) != std::string::npos;
+        });
+    };
     const auto deadline = steady_clock::now() + std::chrono::seconds(10);
-    while (::access(socket.c_str(), F_OK) != 0) {
+    while (!listening()) {
         if (context_.stop.stop_requested()) return interrupted();
         if (steady_clock::now() > deadline)
             return explain(fail("criu lazy-pages does not answer").error(), "lazy-pages.log",
