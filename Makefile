@@ -22,9 +22,12 @@ libexecdir    := $(DESTDIR)$(PREFIX)/libexec/memplate
 completiondir := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 mandir        := $(DESTDIR)$(PREFIX)/share/man/man1
 
+# Headers of the kernel the module is for; each kernel has its own folder in build/kmod.
+KDIR ?= /lib/modules/$(shell uname -r)/build
+
 .NOTPARALLEL:
 .DEFAULT_GOAL := all
-.PHONY: all agent sanitize deps demo test test-unit test-sanitize test-e2e fuzz fuzz-short lint \
+.PHONY: all agent sanitize kmod deps demo test test-unit test-sanitize test-e2e fuzz fuzz-short lint \
         install clean help
 
 all: agent sanitize ## Build everything that can be built here; says what is left out
@@ -56,6 +59,16 @@ sanitize: ## Build unit tests and fuzz targets with the address and undefined-be
 	$(call configure,$(SANITIZE),-DMEMPLATE_SANITIZE=ON $(shell command -v $(CLANGXX) >/dev/null && \
 	  echo -DMEMPLATE_FUZZ=ON -DCMAKE_CXX_COMPILER=$(CLANGXX)))
 	ninja -C $(SANITIZE) -j $(JOBS)
+
+kmod: ## Build the module for the kernel whose headers are in KDIR, in build/kmod/RELEASE
+	@test -f $(KDIR)/include/generated/utsrelease.h || { \
+	  echo "kmod: no kernel headers in $(KDIR): install linux-headers-$$(uname -r)," \
+	    "or give KDIR=… (scripts/vm --print-kdir has some)" >&2; exit 1; }
+	@set -e; folder=$(BUILD)/kmod/$$(sed -n 's/^#define UTS_RELEASE "\(.*\)"/\1/p' \
+	  $(KDIR)/include/generated/utsrelease.h); \
+	mkdir -p $$folder; cp -ru kmod/. $$folder/; \
+	$(MAKE) --no-print-directory -C $$folder KDIR=$(abspath $(KDIR)) modules; \
+	echo "built $$folder/pseudo_mm.ko"
 
 deps: ## Install what is missing (Debian packages, a CRIU for this kernel); needs root
 	@scripts/install-deps all

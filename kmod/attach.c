@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * ATTACH: template pages become part of private anonymous memory.
+ *
+ * What makes a page table entry of an anonymous VMA "a template page" is nothing but the page: it
+ * is not PageAnon, and the entry is read-only because vm_page_prot of a private VMA is. So
+ *   - a store takes do_wp_page(), which copies;
+ *   - an entry that goes away (MADV_DONTNEED, a hole) is none, and do_anonymous_page() gives zeros;
+ *   - fork copies page tables, provided the VMA has an anon_vma: it is forced where nobody has
+ *     written yet, which costs one private page;
+ *   - vm_insert_pages() does references, reverse mapping counts and RSS; it demands VM_MIXEDMAP,
+ *     which must not stay: special VMAs neither merge nor grow.
+ * COPIED pages are inserted like the others and then broken out of copy-on-write, so that they are
+ * allocated, charged to the memory cgroup of the target and put on its LRU by the kernel itself,
+ * and no transparent huge page can come into being beside inserted entries.
+ *
+ * Locking: mmap_lock of the target for writing, from the first check to the end, so that what was
+ * checked stays true and a failure can be undone. Faults that go by the VMA's own lock (6.4 and
+ * later) are shut out by vm_flags_set(), which comes before anything is cleared.
+ *
+ * Clearing the range first is essential: inserting below a transparent huge page corrupts memory
+ * on kernels before 6.5.
+ */
+#include <linux/highmem.h>
+#include <linux/hugetlb.h>
+#include <linux/pid.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/timekeeping.h>
+#include <linux/userfaultfd_k.h>
+
+#include "internal.h"
+#include "trace.h"
+
+#define INSERT_BATCH	2048UL
+#define COPY_BATCH	512UL
+
+struct attachment {
+	struct pmm_template *template;
+	struct mm_struct *mm;
+	u64 shared;
+	u64 copied;
+	unsigned long error_addr;
+};
+
+/* The part of a span of runs that lies in one VMA. */
+struct piece {
+	struct vm_area_struct *vma;
+	unsigned long start;
+	unsigned long end;
+	struct page **pages;
+	const struct pmm_run *runs;	/* those of the span */
+	unsigned int nr_runs;
+};
+
+static bool is_lazy(const struct pmm_run *run)
+{
+	return run->kind == PSEUDO_MM_LAZY;
+}
+
+typedef int (*piece_fn)(struct attachment *attachment, const struct piece *piece);
+
+static int check_piece(struct attachment *attachment, const struct piece *piece)
+{
+	const unsigned long refused = VM_SHARED | VM_MAYSHARE | VM_HUGETLB | VM_LOCKED |
+				      VM_LOCKONFAULT | VM_IO | VM_PFNMAP | VM_SHADOW_STACK |
+				      VM_SEALED;
+	struct vm_area_struct *vma = piece->vma;
+	bool right = !(vma->vm_flags & refused) && (vma->vm_flags & VM_MAYWRITE) &&
+		     !userfaultfd_armed(vma);
+
+	if (right && pmm_region_of(vma, attachment->template))
+		return 0;
+	if (is_lazy(piece->runs))
+		return -ENXIO;
+	if (right && vma_is_anonymous(vma) && !vma->vm_file && !(vma->vm_flags & VM_MIXEDMAP))
+		return 0;
+	return -EOPNOTSUPP;
+}
+
+/* Where page tables cannot be cleared: a present page is overwritten, like by the debugger. */
+static int overwrite(struct attachment *attachment, unsigned long addr, struct page *from)
+{
+	struct page *to;
+	long got = pmm_get_private(attachment->mm, addr, 1, &to);
+
+	if (got != 1)
+		return got ?: -EFAULT;
+	copy_highpage(to, from);
+	set_page_dirty_lock(to);
+	put_page(to);
+	attachment->shared--;
+	attachment->copied++;
+	return 0;
+}
+
+static int insert(struct attachment *attachment, const struct piece *piece)
+{
+	struct page **pages = piece->pages;
+	unsigned long addr = piece->start;
+
+	while (addr < piece->end) {
+		const unsigned long nr = min((piece->end - addr) >> PAGE_SHIFT, INSERT_BATCH);
+		unsigned long left = nr;
+		int ret = vm_insert_pages(piece->vma, addr, pages, &left);
+
+		attachment->shared += nr - left;
+		pages += nr - left;
+		addr += (nr - left) << PAGE_SHIFT;
+		if (!PMM_CAN_ZAP && (ret == -EBUSY || ret == -EFAULT)) {
+			attachment->shared++;
+			ret = overwrite(attachment, addr, *pages);
+			pages++;
+			addr += PAGE_SIZE;
+		}
+		if (ret)
+			return ret;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
+	}
+	return 0;
+}
+
+/* Gives [start, end) pages of its own. */
+static int copy(struct attachment *attachment, unsigned long start, unsigned long end)
+{
+	while (start < end) {
+		long got = pmm_get_private(attachment->mm, start,
+					   min((end - start) >> PAGE_SHIFT, COPY_BATCH), NULL);
+
+		if (got <= 0)
+			return got ?: -EFAULT;
+		attachment->shared -= got;
+		attachment->copied += got;
+		start += got << PAGE_SHIFT;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
+	}
+	return 0;
+}
+
+static int copy_runs(struct attachment *attachment, const struct piece *piece)
+{
+	unsigned int i;
+	int ret;
+
+	for (i = 0; i < piece->nr_runs; i++) {
+		const struct pmm_run *run = &piece->runs[i];
+		const unsigned long start = max(run->addr, piece->start);
+		const unsigned long end = min(run->addr + run->nr * PAGE_SIZE, piece->end);
+
+		if (run->kind != PSEUDO_MM_COPIED || start >= end)
+			continue;
+		ret = copy(attachment, start, end);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+static int fill_piece(struct attachment *attachment, const struct piece *piece)
+{
+	struct vm_area_struct *vma = piece->vma;
+	const bool anonymous = vma_is_anonymous(vma);
+	int ret;
+
+	if (is_lazy(piece->runs))
+		return 0;
+	mmap_assert_write_locked(attachment->mm);
+	vm_flags_set(vma, VM_MIXEDMAP);
+	pmm_zap(vma, piece->start, piece->end - piece->start);
+	ret = insert(attachment, piece);
+	if (!ret)
+		ret = copy_runs(attachment, piece);
+	if (!ret && anonymous && !vma->anon_vma)
+		ret = copy(attachment, piece->start, piece->start + PAGE_SIZE);
+	if (!anonymous)
+		pmm_region_delivered(vma->vm_private_data, piece->start,
+				     (piece->end - piece->start) >> PAGE_SHIFT);
+	/* After a failure: nothing may be left that fork would not copy. */
+	if (ret)
+		pmm_zap(vma, piece->start, piece->end - piece->start);
+	if (anonymous && (vma->anon_vma || ret))
+		vm_flags_clear(vma, VM_MIXEDMAP);
+	return ret;
+}
+
+static int undo_piece(struct attachment *attachment, const struct piece *piece)
+{
+	if (is_lazy(piece->runs))
+		return 0;
+	if (piece->start >= attachment->error_addr)
+		return -ECANCELED;
+	pmm_zap(piece->vma, piece->start, piece->end - piece->start);
+	return 0;
+}
+
+/* Calls @fn for each piece; a span is a chain of runs without a gap, LAZY ones apart. */
+static int walk_pieces(struct attachment *attachment, piece_fn fn)
+{
+	const struct pmm_template *template = attachment->template;
+	unsigned int first, next;
+	int ret;
+
+	for (first = 0; first < template->nr_runs; first = next) {
+		const struct pmm_run *run = &template->runs[first];
+		struct piece piece = { .runs = run, .start = run->addr };
+		unsigned long end = run->addr + run->nr * PAGE_SIZE;
+
+		for (next = first + 1; next < template->nr_runs; next++) {
+			const struct pmm_run *other = &template->runs[next];
+
+			const bool same = is_lazy(other) == is_lazy(run);
+
+			if (other->addr != end || !same)
+				break;
+			end += other->nr * PAGE_SIZE;
+		}
+		piece.nr_runs = next - first;
+		for (; piece.start < end; piece.start = piece.end) {
+			piece.vma = vma_lookup(attachment->mm, piece.start);
+			if (piece.vma) {
+				piece.end = min(end, piece.vma->vm_end);
+				piece.pages = template->pages + run->first +
+					      ((piece.start - run->addr) >> PAGE_SHIFT);
+				ret = fn(attachment, &piece);
+			} else {
+				ret = -EFAULT;
+			}
+			if (ret) {
+				attachment->error_addr = piece.start;
+				return ret;
+			}
+		}
+		cond_resched();
+	}
+	return 0;
+}
+
+static int attach_locked(struct attachment *attachment)
+{
+	int ret;
+
+	if (pmm_mm_is_dying(attachment->mm))
+		return -ESRCH;
+	ret = walk_pieces(attachment, check_piece);
+	if (ret)
+		return ret;
+	ret = walk_pieces(attachment, fill_piece);
+	if (ret && PMM_CAN_ZAP) {
+		const unsigned long error_addr = attachment->error_addr;
+
+		walk_pieces(attachment, undo_piece);
+		attachment->error_addr = error_addr;
+	}
+	return ret;
+}
+
+/*
+ * The target's memory. ptrace_may_access() and mm_access() are not exported; the capability in the
+ * namespace that owns the memory is the part of their rule that cannot be left out.
+ */
+static struct mm_struct *get_target(pid_t number)
+{
+	struct task_struct *task;
+	struct mm_struct *mm;
+	struct pid *pid;
+
+	if (!number) {
+		mmget(current->mm);
+		return current->mm;
+	}
+	pid = find_get_pid(number);
+	task = get_pid_task(pid, PIDTYPE_TGID);
+	put_pid(pid);
+	if (!task)
+		return ERR_PTR(-ESRCH);
+	mm = get_task_mm(task);
+	put_task_struct(task);
+	if (!mm)
+		return ERR_PTR(-ESRCH);
+	if (mm != current->mm && !ns_capable(mm->user_ns, CAP_SYS_PTRACE)) {
+		mmput(mm);
+		return ERR_PTR(-EPERM);
+	}
+	return mm;
+}
+
+static void count(struct pmm_template *template, u64 nanoseconds, int ret)
+{
+	s64 max;
+
+	if (ret) {
+		atomic_long_inc(&template->failed_attaches);
+		atomic_long_inc(&pmm_registry.failed_attaches);
+		return;
+	}
+	atomic_long_inc(&template->attaches);
+	atomic_long_inc(&pmm_registry.attaches);
+	atomic64_add(nanoseconds, &template->attach_ns_total);
+	max = atomic64_read(&template->attach_ns_max);
+	while (max < (s64)nanoseconds &&
+	       !atomic64_try_cmpxchg(&template->attach_ns_max, &max, nanoseconds))
+		;
+}
+
+int pmm_attach(struct pmm_template *template, void __user *to)
+{
+	struct attachment attachment = { .template = template };
+	struct pseudo_mm_attach argument;
+	u64 begin;
+	int ret;
+
+	ret = pmm_get_argument(&argument, sizeof(argument),
+			       offsetofend(struct pseudo_mm_attach, error_addr), to);
+	if (ret)
+		return ret;
+	if (argument.flags || argument.pad || argument.pid < 0)
+		return -EINVAL;
+	if (!pmm_is_sealed(template))
+		return -EBADFD;
+
+	begin = ktime_get_ns();
+	attachment.mm = get_target(argument.pid);
+	if (IS_ERR(attachment.mm)) {
+		ret = PTR_ERR(attachment.mm);
+	} else {
+		ret = -EINTR;
+		if (!mmap_write_lock_killable(attachment.mm)) {
+			ret = attach_locked(&attachment);
+			mmap_write_unlock(attachment.mm);
+		}
+		mmput(attachment.mm);
+	}
+	argument.nanoseconds = ktime_get_ns() - begin;
+	argument.pages_shared = ret ? 0 : attachment.shared;
+	argument.pages_copied = ret ? 0 : attachment.copied;
+	argument.error_addr = ret ? attachment.error_addr : 0;
+	count(template, argument.nanoseconds, ret);
+	trace_pseudo_mm_attach(argument.pid, argument.pages_shared, argument.pages_copied,
+			       argument.nanoseconds, ret);
+	return pmm_put_result(&argument, sizeof(argument), to) ?: ret;
+}
