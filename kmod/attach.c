@@ -168,7 +168,7 @@ static int fill_piece(struct attachment *attachment, const struct piece *piece)
 
 	if (is_lazy(piece->runs))
 		return 0;
-	mmap_assert_write_locked(attachment->mm);
+	lockdep_assert_held_write(&attachment->mm->mmap_lock);
 	vm_flags_set(vma, VM_MIXEDMAP);
 	pmm_zap(vma, piece->start, piece->end - piece->start);
 	ret = insert(attachment, piece);
@@ -321,6 +321,10 @@ int pmm_attach(struct pmm_template *template, void __user *to)
 		return -EINVAL;
 	if (!pmm_is_sealed(template))
 		return -EBADFD;
+	/* Nothing is to be attached that the caller would be told has failed. */
+	ret = pmm_put_result(&argument, sizeof(argument), to);
+	if (ret)
+		return ret;
 
 	begin = ktime_get_ns();
 	attachment.mm = get_target(argument.pid);

@@ -15,13 +15,13 @@
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
 static inline void vm_flags_set(struct vm_area_struct *vma, unsigned long flags)
 {
-	mmap_assert_write_locked(vma->vm_mm);
+	lockdep_assert_held_write(&vma->vm_mm->mmap_lock);
 	vma->vm_flags |= flags;
 }
 
 static inline void vm_flags_clear(struct vm_area_struct *vma, unsigned long flags)
 {
-	mmap_assert_write_locked(vma->vm_mm);
+	lockdep_assert_held_write(&vma->vm_mm->mmap_lock);
 	vma->vm_flags &= ~flags;
 }
 #endif
@@ -29,10 +29,12 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, unsigned long flag
 /* 6.5: the GUP family lost its array of VMAs. */
 static inline long pmm_pin_shared(unsigned long addr, unsigned long nr, struct page **pages)
 {
+	const unsigned int flags = FOLL_LONGTERM | FOLL_HWPOISON;
+
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
-	return pin_user_pages(addr, nr, FOLL_LONGTERM, pages, NULL);
+	return pin_user_pages(addr, nr, flags, pages, NULL);
 #else
-	return pin_user_pages(addr, nr, FOLL_LONGTERM, pages);
+	return pin_user_pages(addr, nr, flags, pages);
 #endif
 }
 

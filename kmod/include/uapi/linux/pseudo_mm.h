@@ -193,9 +193,10 @@ struct pseudo_mm_seal {
 };
 
 /*
- * ATTACH, on a sealed template: fills the memory of a process. All or nothing: after an error what
- * the call had inserted reads as zeros (see PSEUDO_MM_FEATURE_ROLLBACK), as does what was there
- * before; a process in that state is to be killed. Pages present in the ranges are dropped first.
+ * ATTACH, on a sealed template: fills the memory of a process. All or nothing: every extent is
+ * checked before anything is touched, and a failure after that (ENOMEM, EINTR) leaves zeros in every
+ * range the call had begun to fill (see PSEUDO_MM_FEATURE_ROLLBACK); a process in that state is to be
+ * killed. Pages present in the ranges are dropped first.
  *
  * SHARED and COPIED extents fill private anonymous mappings, or a private mapping of this very
  * template. LAZY extents must lie in private mappings of this template whose offset equals their
