@@ -27,7 +27,8 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := all
-.PHONY: all agent sanitize kmod deps demo test test-unit test-sanitize test-e2e fuzz fuzz-short lint \
+.PHONY: all agent sanitize kmod deps demo test test-unit test-sanitize test-e2e fuzz fuzz-short lint test-kmod \
+        test-kmod-quick test-debug debug-kernel \
         install clean help
 
 all: agent sanitize ## Build everything that can be built here; says what is left out
@@ -85,7 +86,7 @@ demo: ## Measure cold, copy, lazy and mapped starts of two functions; report in 
 	  --methods cold,copy,lazy,mapped --runs 8 \
 	  --json $(DEMO)/report.json --html $(DEMO)/report.html
 
-test: deps agent test-unit test-e2e sanitize test-sanitize fuzz-short ## Install, build and run all tests
+test: deps agent test-unit test-e2e sanitize test-sanitize fuzz-short test-kmod-quick ## Install, build and run all tests
 
 test-unit: agent ## Run the unit tests, and the functions of tests/functions as they are
 	ctest --test-dir $(AGENT) --output-on-failure --no-tests=error -j $(JOBS)
@@ -102,6 +103,27 @@ fuzz: sanitize ## Fuzz every reader of untrusted bytes for FUZZ_SECONDS each
 
 fuzz-short: sanitize ## The same for SHORT_FUZZ_SECONDS each
 	scripts/run-fuzzers $(SANITIZE)/fuzz $(SHORT_FUZZ_SECONDS)
+
+# The kernels' packages come from apt; without it and without a cache there is nothing to boot.
+test-kmod-quick:
+	@scripts/install-deps vm
+	@if scripts/vm --print-kdir --kernel 6.1 >/dev/null && \
+	  scripts/vm --print-kdir --kernel 6.12 >/dev/null; then \
+	  tests/vm/run --quick --kernel 6.1 && tests/vm/run --quick --kernel 6.12; \
+	else echo "left out: the module's tests (no kernel packages within reach)"; fi
+
+test-kmod: ## Build the module and test it in virtual machines, on Debian 6.1 and 6.12
+	@scripts/install-deps vm
+	tests/vm/run --kernel 6.1
+	tests/vm/run --kernel 6.12
+
+debug-kernel: ## Build a 6.1 kernel with KASAN, lockdep, kmemleak and fault injection (cached; 10-20 minutes)
+	@scripts/install-deps vm
+	scripts/debug-kernel
+
+test-debug: debug-kernel ## Run the module's tests on it, and fail every allocation once
+	tests/vm/run --kernel debug
+	tests/vm/run --kernel debug --fail-nth
 
 lint: agent ## Check format, scripts and clang-tidy; files unchanged since they passed are skipped
 	scripts/lint $(AGENT)

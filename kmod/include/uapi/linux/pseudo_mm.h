@@ -58,7 +58,10 @@
 /* lazy_differences: how memory mapped from a template differs from anonymous memory */
 /* MADV_DONTNEED on a page nobody has touched yet does not make it zero. */
 #define PSEUDO_MM_LAZY_DONTNEED_UNTOUCHED	(1ULL << 0)
-/* MADV_FREE, MADV_WIPEONFORK and userfaultfd are refused, mremap cannot grow in place. */
+/*
+ * MADV_FREE, MADV_WIPEONFORK and userfaultfd are refused, mlock() has no effect, mremap() cannot
+ * grow in place.
+ */
 #define PSEUDO_MM_LAZY_NO_ANONYMOUS_ADVICE	(1ULL << 1)
 /* Core dumps contain the pages that were written, not the clean ones. */
 #define PSEUDO_MM_LAZY_CORE_DUMP_PARTIAL	(1ULL << 2)
@@ -99,10 +102,11 @@ struct pseudo_mm_info {
  * a file while processes use them would corrupt memory. With PSEUDO_MM_POOL_COPY any readable
  * memory is accepted and copied into pages that the pool owns.
  *
- * EPERM       the caller lacks CAP_IPC_LOCK, or the memfd is not sealed
+ * EPERM       the caller lacks CAP_IPC_LOCK, or the memfd (shared anonymous memory is one) is not
+ *             sealed
  * EINVAL      no range, a range that is empty or not of whole pages, flags
  * EFAULT      a range is not mapped
- * EOPNOTSUPP  memory of another kind: private, anonymous, huge pages of hugetlbfs, a file of
+ * EOPNOTSUPP  memory of another kind: private, huge pages of hugetlbfs, a file of
  *             another file system, device memory that has no struct page
  * ENOSPC      max_pools or max_pool_pages is reached
  * EINTR       a signal arrived that ends the caller

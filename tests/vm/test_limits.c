@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// The module's limits, which can be changed while it runs. The runner restores them.
+#include <sys/mman.h>
+
+#include "pages.h"
+
+static bool set_limit(const char* name, uint64_t value) {
+    char path[128], text[32];
+    snprintf(path, sizeof path, "/sys/module/pseudo_mm/parameters/%s", name);
+    snprintf(text, sizeof text, "%llu", (unsigned long long)value);
+    return write_text(path, text);
+}
+
+static struct pseudo_mm_info info(void) {
+    struct pseudo_mm_info result;
+    CHECK_OK(call_info(device_fd, &result));
+    return result;
+}
+
+TEST(limits, pools, MODE_API) {
+    struct pool pool;
+    pool_open_source(&pool, 8, 1);
+    CHECK(set_limit("max_pools", info().pools), "%s", strerror(errno));
+    CHECK_EQ(info().max_pools, info().pools);
+    CHECK_ERRNO(pool_make(&pool), ENOSPC);
+    CHECK(set_limit("max_pools", info().pools + 1), "%s", strerror(errno));
+    CHECK_OK(pool_make(&pool));
+    CHECK(set_limit("max_pools", 0), "%s", strerror(errno));
+    struct pool another;
+    pool_open_source(&another, 8, 1);
+    CHECK_ERRNO(pool_make(&another), ENOSPC);
+}
+
+TEST(limits, templates, MODE_API) {
+    CHECK(set_limit("max_templates", info().templates + 2), "%s", strerror(errno));
+    const int first = (int)CHECK_OK(call_template(common_pool.fd));
+    CHECK_OK(call_template(common_pool.fd));
+    CHECK_ERRNO(call_template(common_pool.fd), ENOSPC);
+    close(first);
+    CHECK_OK(call_template(common_pool.fd));
+    CHECK_ERRNO(call_template(common_pool.fd), ENOSPC);
+}
+
+TEST(limits, extents, MODE_API) {
+    CHECK(set_limit("max_extents", 3), "%s", strerror(errno));
+    CHECK_EQ(info().max_extents, 3);
+    const int fd = (int)CHECK_OK(call_template(common_pool.fd));
+    struct pseudo_mm_extent list[4];
+    for (uint64_t i = 0; i < 4; i++)
+        list[i] = (struct pseudo_mm_extent){.addr = 0x30000000000 + i * PAGE, .nr_pages = 1};
+    CHECK_ERRNO(call_add(fd, list, 4), ENOSPC);
+    CHECK_OK(call_add(fd, list, 2));
+    CHECK_ERRNO(call_add(fd, list + 2, 2), ENOSPC);
+    CHECK_OK(call_add(fd, list + 2, 1));
+    CHECK_ERRNO(call_add(fd, list + 3, 1), ENOSPC);
+    CHECK_OK(call_seal(fd));
+}
+
+TEST(limits, pool_pages, MODE_API) {
+    struct pool pool;
+    pool_open_source(&pool, 8, 1);
+    CHECK(set_limit("max_pool_pages", info().pool_pages + 7), "%s", strerror(errno));
+    CHECK_ERRNO(pool_make(&pool), ENOSPC);
+    CHECK(set_limit("max_pool_pages", info().pool_pages + 8), "%s", strerror(errno));
+    CHECK_OK(pool_make(&pool));
+    CHECK_ERRNO(call_pool(device_fd, &(struct pseudo_mm_range){(uintptr_t)pool.map, PAGE}, 1,
+                          options.source == SOURCE_COPY ? PSEUDO_MM_POOL_COPY : 0),
+                ENOSPC);
+}
+
+TEST(limits, fault_around, MODE_API) {
+    static const struct {
+        uint64_t set, told;
+    } cases[] = {{0, 1}, {1, 1}, {100, 100}, {512, 512}, {100000, 512}};
+    for (int i = 0; i < 5; i++) {
+        CHECK(set_limit("fault_around_pages", cases[i].set), "%s", strerror(errno));
+        CHECK_EQ(info().fault_around_pages, cases[i].told);
+    }
+}
