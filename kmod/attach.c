@@ -71,9 +71,11 @@ static int check_piece(struct attachment *attachment, const struct piece *piece)
 
 	if (right && pmm_region_of(vma, attachment->template))
 		return 0;
+	if (!right)
+		return -EOPNOTSUPP;
 	if (is_lazy(piece->runs))
 		return -ENXIO;
-	if (right && vma_is_anonymous(vma) && !vma->vm_file && !(vma->vm_flags & VM_MIXEDMAP))
+	if ( vma_is_anonymous(vma) && !vma->vm_file && !(vma->vm_flags & VM_MIXEDMAP))
 		return 0;
 	return -EOPNOTSUPP;
 }
@@ -89,8 +91,6 @@ static int overwrite(struct attachment *attachment, unsigned long addr, struct p
 	copy_highpage(to, from);
 	set_page_dirty_lock(to);
 	put_page(to);
-	attachment->shared--;
-	attachment->copied++;
 	return 0;
 }
 
@@ -108,13 +108,15 @@ static int insert(struct attachment *attachment, const struct piece *piece)
 		pages += nr - left;
 		addr += (nr - left) << PAGE_SHIFT;
 		if (!PMM_CAN_ZAP && (ret == -EBUSY || ret == -EFAULT)) {
-			attachment->shared++;
+			/* Counted as shared until copy_runs() or the end says otherwise. */
 			ret = overwrite(attachment, addr, *pages);
+			attachment->shared++;
 			pages++;
 			addr += PAGE_SIZE;
 		}
+		/* The range was checked: it is page tables that could not be had. */
 		if (ret)
-			return ret;
+			return PMM_CAN_ZAP && ret == -EFAULT ? -ENOMEM : ret;
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		cond_resched();
@@ -143,11 +145,11 @@ static int copy(struct attachment *attachment, unsigned long start, unsigned lon
 
 static int copy_runs(struct attachment *attachment, const struct piece *piece)
 {
-	unsigned int i;
+	const struct pmm_run *run = pmm_find_run(attachment->template, piece->start);
+	const struct pmm_run *stop = piece->runs + piece->nr_runs;
 	int ret;
 
-	for (i = 0; i < piece->nr_runs; i++) {
-		const struct pmm_run *run = &piece->runs[i];
+	for (; run < stop && run->addr < piece->end; run++) {
 		const unsigned long start = max(run->addr, piece->start);
 		const unsigned long end = min(run->addr + run->nr * PAGE_SIZE, piece->end);
 

@@ -90,16 +90,6 @@ static inline unsigned long pmm_page_mappings(struct page *page)
 #endif
 }
 
-/* 6.14: the device's page map hangs on the folio. */
-static inline struct dev_pagemap *pmm_pgmap_of(struct page *page)
-{
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 14, 0)
-	return page->pgmap;
-#else
-	return page_pgmap(page);
-#endif
-}
-
 /* 6.15: pages of device DAX are free at reference count 0, before that at 1. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
 #define PMM_DEVICE_IDLE_REFS 1

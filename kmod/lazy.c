@@ -157,7 +157,8 @@ static vm_fault_t lazy_fault(struct vm_fault *vmf)
 	if (!ret)
 		deliver(vma, region, run, low - region->first, high - region->first);
 	mutex_unlock(&region->lock);
-	if (ret)
+	/* EFAULT: the page table went while it was being filled; the fault is taken again. */
+	if (ret && ret != -EFAULT)
 		return ret == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
 	atomic_long_inc(&template->lazy_faults);
 	atomic_long_inc(&pmm_registry.lazy_faults);
@@ -212,6 +213,7 @@ int pmm_lazy_mmap(struct file *file, struct vm_area_struct *vma)
 		return -ENOMEM;
 	vma->vm_private_data = region;
 	vma->vm_ops = &lazy_vm_ops;
-	vm_flags_set(vma, VM_MIXEDMAP);
+	/* Growth would show pages of other addresses, or deliver one twice. */
+	vm_flags_set(vma, VM_MIXEDMAP | VM_DONTEXPAND);
 	return 0;
 }

@@ -23,7 +23,7 @@
 #include "trace.h"
 
 #define LINGER_INTERVAL		(HZ / 10)
-/* Pages looked at in one round, for each pool. */
+/* Pages found in use in one round, for each pool. */
 #define LINGER_BATCH		4096UL
 
 static void linger_worker(struct work_struct *work);
@@ -49,20 +49,24 @@ static bool settle_page(struct pmm_pool *pool, struct page *page)
 	return true;
 }
 
-/* Drops what is out of use among the next @nr pages; true when nothing is left. */
+/* Drops pages out of use until it has met @nr that are not; true when nothing is left. */
 static bool settle(struct pmm_pool *pool, unsigned long nr)
 {
-	for (; nr && pool->nr_pages; nr--) {
+	unsigned long looked = 0;
+
+	while (nr && pool->nr_pages) {
 		struct page **page;
 
 		if (pool->cursor >= pool->nr_pages)
 			pool->cursor = 0;
 		page = &pool->pages[pool->cursor];
-		if (settle_page(pool, *page))
+		if (settle_page(pool, *page)) {
 			*page = pool->pages[--pool->nr_pages];
-		else
+		} else {
 			pool->cursor++;
-		if (!(nr % 1024))
+			nr--;
+		}
+		if (!(++looked % 1024))
 			cond_resched();
 	}
 	return !pool->nr_pages;

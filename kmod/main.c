@@ -96,7 +96,8 @@ static int device_info(void __user *to)
 	info.max_extents = READ_ONCE(pmm_max_extents);
 	info.max_pool_pages = READ_ONCE(pmm_max_pool_pages);
 	info.lingering_pools = atomic_long_read(&pmm_registry.nr_lingering);
-	info.pools = atomic_long_read(&pmm_registry.nr_pools) - info.lingering_pools;
+	info.pools = atomic_long_read(&pmm_registry.nr_pools);
+	info.pools -= min(info.pools, info.lingering_pools);
 	info.templates = atomic_long_read(&pmm_registry.nr_templates);
 	info.pool_pages = atomic_long_read(&pmm_registry.nr_pages);
 	info.lazy_regions = atomic_long_read(&pmm_registry.nr_regions);

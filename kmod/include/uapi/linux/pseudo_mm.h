@@ -60,10 +60,10 @@
 #define PSEUDO_MM_LAZY_DONTNEED_UNTOUCHED	(1ULL << 0)
 /*
  * MADV_FREE, MADV_WIPEONFORK and userfaultfd are refused, mlock() has no effect, mremap() cannot
- * grow in place.
+ * grow.
  */
 #define PSEUDO_MM_LAZY_NO_ANONYMOUS_ADVICE	(1ULL << 1)
-/* Core dumps contain the pages that were written, not the clean ones. */
+/* Core dumps leave a mapping out that was never written, and deliver all of one that was. */
 #define PSEUDO_MM_LAZY_CORE_DUMP_PARTIAL	(1ULL << 2)
 /* The kernel refuses to execute from it where anonymous inodes are noexec (6.16). */
 #define PSEUDO_MM_LAZY_NOT_EXECUTABLE		(1ULL << 3)
@@ -241,7 +241,10 @@ struct pseudo_mm_attach {
  *
  * live_references counts the uses of the pages beyond those the pools themselves hold: page table
  * entries of processes and I/O in flight; for a memfd also page table entries of its own mappings.
- * Pool pages may be overwritten when it is 0 for their range. On a template it counts the pages of
+ * 0 does not mean that the pages may be overwritten: a template of any pool, or a lazy mapping, may
+ * still deliver them, and I/O that pins pages is not counted where another pool has pinned them or
+ * where they are part of 2 MiB pages. Ask after the last descriptor and mapping is gone (INFO:
+ * lingering_pools waits for all of it). On a template it counts the pages of
  * the template, which others of the same pool may use as well.
  *
  * EINVAL      flags; on a pool: the range is not inside it; on a template: a range is given
@@ -276,7 +279,7 @@ struct pseudo_mm_stat {
  * mmap() of a sealed template (MAP_PRIVATE; offset = address, whatever address the mapping has)
  * gives memory whose pages are delivered at the first touch: those of extents, and zeros between
  * them. Each address is delivered once: MADV_DONTNEED after that gives zeros, in children of fork
- * too. Only what is inside the range of the first mmap is ever delivered; growth reads as zeros.
+ * too. Such a mapping cannot grow (mremap gives EFAULT).
  *
  * EINVAL      MAP_SHARED
  * EBADFD      the template is not sealed
