@@ -14,15 +14,19 @@
  * allocated, charged to the memory cgroup of the target and put on its LRU by the kernel itself,
  * and no transparent huge page can come into being beside inserted entries.
  *
- * Locking: mmap_lock of the target for writing, from the first check to the end, so that what was
- * checked stays true and a failure can be undone. Faults that go by the VMA's own lock (6.4 and
- * later) are shut out by vm_flags_set(), which comes before anything is cleared.
+ * Locking: mmap_lock of the target for writing, from the first check until every page is inserted,
+ * so that what was checked stays true. Faults that go by the VMA's own lock (6.4 and later) are
+ * shut out by vm_flags_set(), which comes before anything is cleared. Then the lock is downgraded,
+ * never dropped: VMAs stay as they are and nobody forks, but what is charged to the target's memory
+ * cgroup from here on can make the OOM killer take the target's memory away, for which the reaper
+ * needs the lock for reading. With it held for writing, a second process would have to die.
  *
  * Clearing the range first is essential: inserting below a transparent huge page corrupts memory
  * on kernels before 6.5.
  */
 #include <linux/highmem.h>
 #include <linux/hugetlb.h>
+#include <linux/memcontrol.h>
 #include <linux/pid.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
@@ -40,7 +44,7 @@ struct attachment {
 	struct mm_struct *mm;
 	u64 shared;
 	u64 copied;
-	unsigned long error_addr;
+	unsigned long error_addr;	/* where the last walk stopped */
 };
 
 /* The part of a span of runs that lies in one VMA. */
@@ -64,7 +68,7 @@ static int check_piece(struct attachment *attachment, const struct piece *piece)
 {
 	const unsigned long refused = VM_SHARED | VM_MAYSHARE | VM_HUGETLB | VM_LOCKED |
 				      VM_LOCKONFAULT | VM_IO | VM_PFNMAP | VM_SHADOW_STACK |
-				      VM_SEALED;
+				      VM_SEALED | VM_DROPPABLE;
 	struct vm_area_struct *vma = piece->vma;
 	bool right = !(vma->vm_flags & refused) && (vma->vm_flags & VM_MAYWRITE) &&
 		     !userfaultfd_armed(vma);
@@ -75,7 +79,7 @@ static int check_piece(struct attachment *attachment, const struct piece *piece)
 		return -EOPNOTSUPP;
 	if (is_lazy(piece->runs))
 		return -ENXIO;
-	if ( vma_is_anonymous(vma) && !vma->vm_file && !(vma->vm_flags & VM_MIXEDMAP))
+	if (vma_is_anonymous(vma) && !vma->vm_file && !(vma->vm_flags & VM_MIXEDMAP))
 		return 0;
 	return -EOPNOTSUPP;
 }
@@ -94,7 +98,7 @@ static int overwrite(struct attachment *attachment, unsigned long addr, struct p
 	return 0;
 }
 
-static int insert(struct attachment *attachment, const struct piece *piece)
+static int insert_pages(struct attachment *attachment, const struct piece *piece)
 {
 	struct page **pages = piece->pages;
 	unsigned long addr = piece->start;
@@ -108,15 +112,22 @@ static int insert(struct attachment *attachment, const struct piece *piece)
 		pages += nr - left;
 		addr += (nr - left) << PAGE_SHIFT;
 		if (!PMM_CAN_ZAP && (ret == -EBUSY || ret == -EFAULT)) {
-			/* Counted as shared until copy_runs() or the end says otherwise. */
+			/* Counted as shared until copy_piece() says otherwise. */
 			ret = overwrite(attachment, addr, *pages);
 			attachment->shared++;
 			pages++;
 			addr += PAGE_SIZE;
 		}
-		/* The range was checked: it is page tables that could not be had. */
+		/*
+		 * The range was checked and cleared: it is page tables that could not be had, or
+		 * guard markers (6.13) that clearing leaves.
+		 */
+		if (PMM_CAN_ZAP && ret == -EFAULT)
+			return -ENOMEM;
+		if (PMM_CAN_ZAP && ret == -EBUSY)
+			return -EOPNOTSUPP;
 		if (ret)
-			return PMM_CAN_ZAP && ret == -EFAULT ? -ENOMEM : ret;
+			return ret;
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		cond_resched();
@@ -131,6 +142,9 @@ static int copy(struct attachment *attachment, unsigned long start, unsigned lon
 		long got = pmm_get_private(attachment->mm, start,
 					   min((end - start) >> PAGE_SHIFT, COPY_BATCH), NULL);
 
+		/* The second: every user but this one has ended, and with them who is charged. */
+		if (pmm_mm_is_dying(attachment->mm) || atomic_read(&attachment->mm->mm_users) == 1)
+			return -ESRCH;
 		if (got <= 0)
 			return got ?: -EFAULT;
 		attachment->shared -= got;
@@ -143,12 +157,14 @@ static int copy(struct attachment *attachment, unsigned long start, unsigned lon
 	return 0;
 }
 
-static int copy_runs(struct attachment *attachment, const struct piece *piece)
+static int copy_piece(struct attachment *attachment, const struct piece *piece)
 {
 	const struct pmm_run *run = pmm_find_run(attachment->template, piece->start);
 	const struct pmm_run *stop = piece->runs + piece->nr_runs;
 	int ret;
 
+	if (is_lazy(piece->runs))
+		return 0;
 	for (; run < stop && run->addr < piece->end; run++) {
 		const unsigned long start = max(run->addr, piece->start);
 		const unsigned long end = min(run->addr + run->nr * PAGE_SIZE, piece->end);
@@ -159,10 +175,13 @@ static int copy_runs(struct attachment *attachment, const struct piece *piece)
 		if (ret)
 			return ret;
 	}
+	/* One private page gives the VMA an anon_vma, without which fork would skip it. */
+	if (vma_is_anonymous(piece->vma) && !READ_ONCE(piece->vma->anon_vma))
+		return copy(attachment, piece->start, piece->start + PAGE_SIZE);
 	return 0;
 }
 
-static int fill_piece(struct attachment *attachment, const struct piece *piece)
+static int insert_piece(struct attachment *attachment, const struct piece *piece)
 {
 	struct vm_area_struct *vma = piece->vma;
 	const bool anonymous = vma_is_anonymous(vma);
@@ -173,29 +192,19 @@ static int fill_piece(struct attachment *attachment, const struct piece *piece)
 	lockdep_assert_held_write(&attachment->mm->mmap_lock);
 	vm_flags_set(vma, VM_MIXEDMAP);
 	pmm_zap(vma, piece->start, piece->end - piece->start);
-	ret = insert(attachment, piece);
-	if (!ret)
-		ret = copy_runs(attachment, piece);
-	if (!ret && anonymous && !vma->anon_vma)
-		ret = copy(attachment, piece->start, piece->start + PAGE_SIZE);
-	if (!anonymous)
+	ret = insert_pages(attachment, piece);
+	if (anonymous)
+		vm_flags_clear(vma, VM_MIXEDMAP);
+	else
 		pmm_region_delivered(vma->vm_private_data, piece->start,
 				     (piece->end - piece->start) >> PAGE_SHIFT);
-	/* After a failure: nothing may be left that fork would not copy. */
-	if (ret)
-		pmm_zap(vma, piece->start, piece->end - piece->start);
-	if (anonymous && (vma->anon_vma || ret))
-		vm_flags_clear(vma, VM_MIXEDMAP);
 	return ret;
 }
 
-static int undo_piece(struct attachment *attachment, const struct piece *piece)
+static int clear_piece(struct attachment *attachment, const struct piece *piece)
 {
-	if (is_lazy(piece->runs))
-		return 0;
-	if (piece->start >= attachment->error_addr)
-		return -ECANCELED;
-	pmm_zap(piece->vma, piece->start, piece->end - piece->start);
+	if (!is_lazy(piece->runs))
+		pmm_zap(piece->vma, piece->start, piece->end - piece->start);
 	return 0;
 }
 
@@ -241,22 +250,53 @@ static int walk_pieces(struct attachment *attachment, piece_fn fn)
 	return 0;
 }
 
-static int attach_locked(struct attachment *attachment)
+/*
+ * After a failure nothing may be left that fork would not copy. Ranges that were not reached lose
+ * their pages as well: the process is of no use any more.
+ */
+static void undo(struct attachment *attachment)
 {
+	const unsigned long error_addr = attachment->error_addr;
+
+	walk_pieces(attachment, clear_piece);
+	attachment->error_addr = error_addr;
+}
+
+static int attach(struct attachment *attachment)
+{
+	struct mm_struct *mm = attachment->mm;
 	int ret;
 
-	if (pmm_mm_is_dying(attachment->mm))
-		return -ESRCH;
-	ret = walk_pieces(attachment, check_piece);
-	if (ret)
+	if (mmap_write_lock_killable(mm))
+		return -EINTR;
+	ret = pmm_mm_is_dying(mm) ? -ESRCH : walk_pieces(attachment, check_piece);
+	if (ret) {
+		mmap_write_unlock(mm);
 		return ret;
-	ret = walk_pieces(attachment, fill_piece);
-	if (ret && PMM_CAN_ZAP) {
-		const unsigned long error_addr = attachment->error_addr;
-
-		walk_pieces(attachment, undo_piece);
-		attachment->error_addr = error_addr;
 	}
+	ret = walk_pieces(attachment, insert_piece);
+	if (ret) {
+		undo(attachment);
+		mmap_write_unlock(mm);
+		return ret;
+	}
+	mmap_write_downgrade(mm);
+	ret = walk_pieces(attachment, copy_piece);
+	if (ret)
+		undo(attachment);
+	mmap_read_unlock(mm);
+	return ret;
+}
+
+/* Page tables are charged to the target's memory cgroup like its pages, not to the caller's. */
+static int attach_charged(struct attachment *attachment)
+{
+	struct mem_cgroup *charged = get_mem_cgroup_from_mm(attachment->mm);
+	struct mem_cgroup *before = set_active_memcg(charged);
+	const int ret = attach(attachment);
+
+	set_active_memcg(before);
+	mem_cgroup_put(charged);
 	return ret;
 }
 
@@ -333,11 +373,7 @@ int pmm_attach(struct pmm_template *template, void __user *to)
 	if (IS_ERR(attachment.mm)) {
 		ret = PTR_ERR(attachment.mm);
 	} else {
-		ret = -EINTR;
-		if (!mmap_write_lock_killable(attachment.mm)) {
-			ret = attach_locked(&attachment);
-			mmap_write_unlock(attachment.mm);
-		}
+		ret = attach_charged(&attachment);
 		mmput(attachment.mm);
 	}
 	argument.nanoseconds = ktime_get_ns() - begin;

@@ -90,6 +90,19 @@ static inline unsigned long pmm_page_mappings(struct page *page)
 #endif
 }
 
+/* 6.18: get_dev_pagemap() lost its cache. */
+static inline struct dev_pagemap *pmm_get_pgmap(unsigned long pfn)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 18, 0)
+	return get_dev_pagemap(pfn, NULL);
+#else
+	return get_dev_pagemap(pfn);
+#endif
+}
+
+/* 6.15: kernels that count the mappings of a large folio only as a whole. */
+#define PMM_NO_PAGE_MAPCOUNT IS_ENABLED(CONFIG_NO_PAGE_MAPCOUNT)
+
 /* 6.15: pages of device DAX are free at reference count 0, before that at 1. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
 #define PMM_DEVICE_IDLE_REFS 1
@@ -116,6 +129,10 @@ static inline bool pmm_mm_is_dying(struct mm_struct *mm)
 #endif
 #ifndef VM_SEALED
 #define VM_SEALED VM_NONE
+#endif
+/* 6.11: memory that the kernel may drop at any time. */
+#ifndef VM_DROPPABLE
+#define VM_DROPPABLE VM_NONE
 #endif
 
 #endif /* PSEUDO_MM_COMPAT_H */

@@ -8,10 +8,11 @@
  * (linger.c) until no process uses its pages.
  *
  * Locks, outermost first:
- *   mmap_lock of the target            ATTACH for writing; faults for reading or by the VMA's lock
+ *   mmap_lock of the target            ATTACH for writing, then for reading; POOL and faults for
+ *                                      reading, faults also by the VMA's own lock
  *   pmm_region::lock                   delivered bitmap of a lazy mapping
  *   page table locks                   inside vm_insert_pages()
- * and, never held together with mmap_lock but by STAT's caller:
+ * and, neither inside one of these nor one inside the other:
  *   pmm_template::lock                 extents while they are added; after SEAL nothing is written
  *   pmm_registry::lock                 the lists for debugfs and the lingering pools
  */
@@ -21,6 +22,7 @@
 #include <linux/atomic.h>
 #include <linux/kref.h>
 #include <linux/list.h>
+#include <linux/log2.h>
 #include <linux/mm_types.h>
 #include <linux/mutex.h>
 #include <linux/pseudo_mm.h>
@@ -35,7 +37,7 @@ static_assert(PAGE_SIZE == PSEUDO_MM_PAGE_SIZE);
 /* Where the pages of a pool come from. */
 enum pmm_source {
 	PMM_OWNED,	/* alloc_page(), filled by copy */
-	PMM_DEVICE,	/* pinned pages of device DAX */
+	PMM_DEVICE,	/* pages of device DAX, kept by its page map */
 	PMM_SHMEM,	/* pinned pages of a sealed memfd */
 };
 
@@ -92,7 +94,8 @@ struct pmm_region {
 	struct mm_struct *mm;		/* identity only: tells fork from split */
 	struct pmm_template *template;	/* kept by the VMAs' file */
 	struct mutex lock;		/* bitmap */
-	unsigned long first;		/* page offset = address >> PAGE_SHIFT */
+	/* The pages that can be delivered: offsets in the template, which are addresses. */
+	unsigned long first;
 	unsigned long nr;
 	unsigned long *delivered;	/* pages that came once and will not come again */
 };
@@ -121,6 +124,12 @@ extern unsigned int pmm_max_templates;
 extern unsigned int pmm_max_extents;
 extern unsigned long pmm_max_pool_pages;
 extern unsigned int pmm_fault_around_pages;
+
+/* Most pages that one lazy fault delivers: a power of two. */
+static inline unsigned long pmm_fault_around(void)
+{
+	return rounddown_pow_of_two(clamp(READ_ONCE(pmm_fault_around_pages), 1U, 512U));
+}
 
 /* Adds @nr unless that passes @limit. */
 bool pmm_charge(atomic_long_t *counter, unsigned long nr, unsigned long limit);

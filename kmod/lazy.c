@@ -25,15 +25,18 @@
 #include "internal.h"
 #include "trace.h"
 
-static const struct vm_operations_struct lazy_vm_ops;
-
+/* A region for what @vma has of pages [first, end) of the template. */
 static struct pmm_region *region_create(struct pmm_template *template, struct vm_area_struct *vma,
-					unsigned long first, unsigned long nr)
+					unsigned long first, unsigned long end)
 {
 	struct pmm_region *region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
+	unsigned long nr;
 
 	if (!region)
 		return NULL;
+	first = max(first, vma->vm_pgoff);
+	end = min(end, vma->vm_pgoff + vma_pages(vma));
+	nr = end > first ? end - first : 0;
 	region->delivered = kvcalloc(BITS_TO_LONGS(nr), sizeof(long),
 				     GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!region->delivered) {
@@ -62,6 +65,22 @@ static void region_put(struct pmm_region *region)
 	kfree(region);
 }
 
+/* What the parent's VMA had been given; the region may reach beyond that VMA on both sides. */
+static void copy_delivered(struct pmm_region *child, const struct pmm_region *parent)
+{
+	const unsigned long skipped = child->first - parent->first;
+	unsigned long from = skipped, end;
+
+	while (from < skipped + child->nr) {
+		from = find_next_bit(parent->delivered, skipped + child->nr, from);
+		if (from >= skipped + child->nr)
+			break;
+		end = find_next_zero_bit(parent->delivered, skipped + child->nr, from);
+		bitmap_set(child->delivered, from - skipped, end - from);
+		from = end;
+	}
+}
+
 static void lazy_open(struct vm_area_struct *vma)
 {
 	struct pmm_region *region = vma->vm_private_data;
@@ -73,9 +92,9 @@ static void lazy_open(struct vm_area_struct *vma)
 		refcount_inc(&region->ref);
 		return;
 	}
-	child = region_create(region->template, vma, region->first, region->nr);
+	child = region_create(region->template, vma, region->first, region->first + region->nr);
 	if (child)
-		bitmap_copy(child->delivered, region->delivered, region->nr);
+		copy_delivered(child, region);
 	else
 		pr_warn_ratelimited("no memory for a forked lazy region: SIGBUS on its first fault\n");
 	vma->vm_private_data = child;
@@ -87,9 +106,12 @@ static void lazy_close(struct vm_area_struct *vma)
 		region_put(vma->vm_private_data);
 }
 
-/* Inserts what was not delivered yet of pages [from, end), counted from the region's first. */
+/*
+ * Inserts what was not delivered yet of pages [from, end), counted from the region's first; adds
+ * their number to @delivered.
+ */
 static int deliver(struct vm_area_struct *vma, struct pmm_region *region, const struct pmm_run *run,
-		   unsigned long from, unsigned long end)
+		   unsigned long from, unsigned long end, unsigned long *delivered)
 {
 	struct page **pages = region->template->pages + run->first;
 	const unsigned long run_first = run->addr >> PAGE_SHIFT;
@@ -110,7 +132,7 @@ static int deliver(struct vm_area_struct *vma, struct pmm_region *region, const 
 				      ((region->first + from - vma->vm_pgoff) << PAGE_SHIFT),
 				      pages + (region->first + from - run_first), &left);
 		bitmap_set(region->delivered, from, stop - from - left);
-		atomic_long_add(stop - from - left, &region->template->lazy_delivered);
+		*delivered += stop - from - left;
 		if (ret == -EBUSY)
 			stop -= left - 1;	/* somebody has put a page there: leave it */
 		else if (ret)
@@ -125,7 +147,7 @@ static vm_fault_t lazy_fault(struct vm_fault *vmf)
 {
 	struct vm_area_struct *vma = vmf->vma;
 	struct pmm_region *region = vma->vm_private_data;
-	unsigned long around, index, low, high, before;
+	unsigned long around, index, low, high, delivered = 0;
 	struct pmm_template *template;
 	const struct pmm_run *run;
 	int ret = 0;
@@ -139,7 +161,7 @@ static vm_fault_t lazy_fault(struct vm_fault *vmf)
 		goto zero;
 
 	/* An aligned window, inside the VMA, the region and the run. */
-	around = rounddown_pow_of_two(clamp(READ_ONCE(pmm_fault_around_pages), 1U, 512U));
+	around = pmm_fault_around();
 	low = round_down(vmf->pgoff, around);
 	high = low + around;
 	low = max3(low, vma->vm_pgoff, max(region->first, run->addr >> PAGE_SHIFT));
@@ -151,19 +173,18 @@ static vm_fault_t lazy_fault(struct vm_fault *vmf)
 		mutex_unlock(&region->lock);
 		goto zero;
 	}
-	before = atomic_long_read(&template->lazy_delivered);
 	/* The page itself first: what comes around it is a bonus. */
-	ret = deliver(vma, region, run, index, index + 1);
+	ret = deliver(vma, region, run, index, index + 1, &delivered);
 	if (!ret)
-		deliver(vma, region, run, low - region->first, high - region->first);
+		deliver(vma, region, run, low - region->first, high - region->first, &delivered);
 	mutex_unlock(&region->lock);
 	/* EFAULT: the page table went while it was being filled; the fault is taken again. */
 	if (ret && ret != -EFAULT)
 		return ret == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
 	atomic_long_inc(&template->lazy_faults);
+	atomic_long_add(delivered, &template->lazy_delivered);
 	atomic_long_inc(&pmm_registry.lazy_faults);
-	trace_pseudo_mm_lazy_fault(vmf->address,
-				   atomic_long_read(&template->lazy_delivered) - before);
+	trace_pseudo_mm_lazy_fault(vmf->address, delivered);
 	return VM_FAULT_NOPAGE;
 
 zero:
@@ -202,13 +223,16 @@ void pmm_region_delivered(struct pmm_region *region, unsigned long addr, unsigne
 int pmm_lazy_mmap(struct file *file, struct vm_area_struct *vma)
 {
 	struct pmm_template *template = file->private_data;
+	const struct pmm_run *last;
 	struct pmm_region *region;
 
 	if (vma->vm_flags & (VM_SHARED | VM_MAYSHARE))
 		return -EINVAL;
 	if (!pmm_is_sealed(template))
 		return -EBADFD;
-	region = region_create(template, vma, vma->vm_pgoff, vma_pages(vma));
+	last = &template->runs[template->nr_runs - 1];
+	region = region_create(template, vma, template->runs->addr >> PAGE_SHIFT,
+			       (last->addr >> PAGE_SHIFT) + last->nr);
 	if (!region)
 		return -ENOMEM;
 	vma->vm_private_data = region;

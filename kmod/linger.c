@@ -7,9 +7,7 @@
  *
  * When a page is out of use:
  *   owned   only the pool's own reference is left
- *   device  the page is as idle as the driver left it. The pool gives its pins up first, so that
- *           two lingering pools with the same pages do not wait for one another; the page map alone
- *           keeps the device.
+ *   device  the page is as idle as the driver left it; the page map alone keeps the device.
  *   memfd   no page table maps it, not even one of its own file's mappings. References of I/O may
  *           outlast a file anywhere.
  * A page out of use stays so: the pool has no descriptor through which it could be attached again.
@@ -95,8 +93,6 @@ void pmm_pool_release(struct pmm_pool *pool)
 {
 	const unsigned long nr_pages = pool->nr_pages;
 
-	if (pool->source == PMM_DEVICE && nr_pages)
-		unpin_user_pages(pool->pages, nr_pages);
 	if (settle(pool, nr_pages)) {
 		mutex_lock(&pmm_registry.lock);
 		list_del(&pool->node);
@@ -111,7 +107,7 @@ void pmm_pool_release(struct pmm_pool *pool)
 	mutex_lock(&pmm_registry.lock);
 	list_move_tail(&pool->node, &pmm_registry.lingering);
 	mutex_unlock(&pmm_registry.lock);
-	schedule_delayed_work(&linger_work, LINGER_INTERVAL);
+	queue_delayed_work(system_unbound_wq, &linger_work, LINGER_INTERVAL);
 }
 
 static void linger_worker(struct work_struct *work)
@@ -133,7 +129,7 @@ static void linger_worker(struct work_struct *work)
 
 	/* Before free_pool(): the module may go once the last pool has. */
 	if (more)
-		schedule_delayed_work(&linger_work, LINGER_INTERVAL);
+		queue_delayed_work(system_unbound_wq, &linger_work, LINGER_INTERVAL);
 	list_for_each_entry_safe(pool, next, &done, node) {
 		atomic_long_dec(&pmm_registry.nr_lingering);
 		free_pool(pool, 0);

@@ -82,7 +82,7 @@ static int device_info(void __user *to)
 	if (info.flags)
 		return -EINVAL;
 	info.abi = PSEUDO_MM_ABI;
-	info.fault_around_pages = clamp(READ_ONCE(pmm_fault_around_pages), 1U, 512U);
+	info.fault_around_pages = pmm_fault_around();
 	info.features = PSEUDO_MM_FEATURE_REMOTE | PSEUDO_MM_FEATURE_LAZY;
 	if (PMM_CAN_ZAP)
 		info.features |= PSEUDO_MM_FEATURE_ROLLBACK;

@@ -5,7 +5,9 @@
  * Pinned pages belong to somebody else, who must not be able to take them away while they are in
  * processes that their owner knows nothing of: a device is held by its page map, a memfd by its
  * file and by seals that forbid truncation and holes. (Truncation of attached pages would find them
- * mapped where no reverse mapping leads, and break their counters.)
+ * mapped where no reverse mapping leads, and break their counters.) Pages of a device stay where
+ * they are as long as the page map is held, so that their pins are given up at once: the reference
+ * count of a page then says who uses it, however many pools share the device.
  */
 #include <linux/anon_inodes.h>
 #include <linux/dax.h>
@@ -81,7 +83,7 @@ static int hold_device(struct pmm_pool *pool, unsigned long pfn)
 		return 0;
 	if (grow_holds(pool))
 		return -ENOMEM;
-	pgmap = get_dev_pagemap(pfn, NULL);
+	pgmap = pmm_get_pgmap(pfn);
 	if (!pgmap)
 		return -ENODEV;
 	pool->holds[pool->nr_holds++] = pgmap;
@@ -119,7 +121,7 @@ static int check_pinned(struct pmm_pool *pool, struct page *page)
 		if (ret)
 			return ret;
 	} else if (PageAnon(page) || PageHuge(page) || PageSlab(page) ||
-		   is_zone_device_page(page)) {
+		   is_zone_device_page(page) || (PMM_NO_PAGE_MAPCOUNT && PageCompound(page))) {
 		return -EOPNOTSUPP;
 	}
 	return PageHWPoison(page) ? -EIO : 0;
@@ -169,6 +171,8 @@ unlock:
 			return ret == -ENODEV ? -EOPNOTSUPP : ret;
 		}
 	}
+	if (pool->source == PMM_DEVICE)
+		unpin_user_pages(pool->pages + at, pinned);
 	return pinned;
 }
 
@@ -249,19 +253,16 @@ static int check_ranges(const struct pseudo_mm_range *ranges, u32 nr_ranges,
 
 unsigned long pmm_live_references(const struct pmm_pool *pool, struct page *page)
 {
-	unsigned long mappings;
+	unsigned long references;
 
 	if (pool->source == PMM_OWNED)
 		return page_ref_count(page) - 1;
-	mappings = pmm_page_mappings(page);
-	/*
-	 * References of I/O show in the count of a device's small page, below the bias that each
-	 * pin adds. Pages of a memfd carry passing references of the LRU lists there.
-	 */
-	if (pool->source == PMM_DEVICE && !PageCompound(page))
-		return max(mappings, (page_ref_count(page) - PMM_DEVICE_IDLE_REFS) &
-					     (GUP_PIN_COUNTING_BIAS - 1UL));
-	return mappings;
+	/* Pages of a memfd, and huge ones of a device, carry references that are nobody's here. */
+	if (pool->source == PMM_SHMEM || PageCompound(page))
+		return pmm_page_mappings(page);
+	/* I/O that pins a page adds the bias. */
+	references = page_ref_count(page) - PMM_DEVICE_IDLE_REFS;
+	return references / GUP_PIN_COUNTING_BIAS + references % GUP_PIN_COUNTING_BIAS;
 }
 
 static int pool_stat(struct pmm_pool *pool, void __user *to)

@@ -131,9 +131,11 @@ static int compile(struct pmm_template *template)
 		}
 		run->nr += extent->nr_pages;
 		template->nr_kind[extent->kind] += extent->nr_pages;
-		for (i = 0; i < extent->nr_pages; i++)
+		for (i = 0; i < extent->nr_pages; i++) {
 			pages[at++] = pool_pages[extent->page + i];
-		cond_resched();
+			if (!(at % 65536))
+				cond_resched();
+		}
 	}
 	template->runs = runs;
 	template->nr_runs = run - runs + 1;

@@ -20,7 +20,7 @@
  *   numbers count 4 KiB pages.
  * - Errors that any of them can give: EFAULT (the argument cannot be read or written), EINVAL (its
  *   size is below that of version 1), E2BIG, ENOTTY (unknown ioctl, or of another kind of
- *   descriptor), ENOMEM.
+ *   descriptor), ENOMEM; where a descriptor is returned, EMFILE and ENFILE.
  *
  * Lifetime: a descriptor keeps what it was made from. Pages outlive every descriptor while a
  * process still uses them: their pool stays, invisible but counted (INFO: lingering_pools), until
@@ -198,14 +198,15 @@ struct pseudo_mm_seal {
 
 /*
  * ATTACH, on a sealed template: fills the memory of a process. All or nothing: every extent is
- * checked before anything is touched, and a failure after that (ENOMEM, EINTR) leaves zeros in every
- * range the call had begun to fill (see PSEUDO_MM_FEATURE_ROLLBACK); a process in that state is to be
- * killed. Pages present in the ranges are dropped first.
+ * checked before anything is touched, and a failure after that (ENOMEM, EINTR, ESRCH) leaves zeros in
+ * all SHARED and COPIED ranges (see PSEUDO_MM_FEATURE_ROLLBACK); a process in that state is to be
+ * killed. Pages present in those ranges are dropped first.
  *
  * SHARED and COPIED extents fill private anonymous mappings, or a private mapping of this very
- * template. LAZY extents must lie in private mappings of this template whose offset equals their
- * address. The target should be stopped, or at least not be using the ranges. Other users of its
- * address space (ps, for example) wait until the call is through.
+ * template whose offset equals its address. LAZY extents must lie in such mappings; nothing there is
+ * dropped. The target should be stopped, or at least not be using the ranges. Other users of its
+ * address space (ps, for example) wait until the call is through. What COPIED extents need is
+ * charged to the target's memory cgroup; at its limit the OOM killer chooses inside it.
  *
  * Attaching to another process needs CAP_SYS_PTRACE in the user namespace that owns the target's
  * memory. Process numbers are those of the caller's pid namespace: hold a pidfd, or the process as
@@ -213,11 +214,13 @@ struct pseudo_mm_seal {
  *
  * EINVAL      flags, pid below 0
  * EBADFD      the template is not sealed
- * ESRCH       no such process, or it is ending
+ * ESRCH       no such process, it is ending, its main thread has ended, or the OOM killer has taken
+ *             its memory
  * EPERM       not allowed (above)
  * EFAULT      error_addr: nothing is mapped there
  * EOPNOTSUPP  error_addr: memory of another kind is mapped there: shared, of a file or a device,
- *             of hugetlbfs, locked (mlock), a shadow stack, or watched by userfaultfd
+ *             of hugetlbfs, locked (mlock), sealed (mseal), droppable, with guard pages
+ *             (MADV_GUARD_INSTALL), a shadow stack, or watched by userfaultfd
  * ENXIO       error_addr: a LAZY extent without a mapping of the template at its own offset
  * ENOMEM      no memory, or the target's memory cgroup is at its limit
  * EINTR       a signal arrived that ends the caller
@@ -241,11 +244,10 @@ struct pseudo_mm_attach {
  *
  * live_references counts the uses of the pages beyond those the pools themselves hold: page table
  * entries of processes and I/O in flight; for a memfd also page table entries of its own mappings.
- * 0 does not mean that the pages may be overwritten: a template of any pool, or a lazy mapping, may
- * still deliver them, and I/O that pins pages is not counted where another pool has pinned them or
- * where they are part of 2 MiB pages. Ask after the last descriptor and mapping is gone (INFO:
- * lingering_pools waits for all of it). On a template it counts the pages of
- * the template, which others of the same pool may use as well.
+ * I/O is not seen in a memfd, nor in a device's 2 MiB pages. 0 does not mean that the pages may be
+ * overwritten: a template of any pool, or a lazy mapping, may still deliver them. Ask after the last
+ * descriptor and mapping is gone. On a template it counts the pages of the template, which others
+ * of the same pool may use as well.
  *
  * EINVAL      flags; on a pool: the range is not inside it; on a template: a range is given
  */
