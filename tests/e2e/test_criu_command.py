@@ -32,6 +32,8 @@ def dumped(memplate):
     images = memplate.folder / "images"
     images.mkdir()
     port = free_port()
+    # A low number, as on a machine that has just started.
+    pathlib.Path("/proc/sys/kernel/ns_last_pid").write_text("2000")
     program = subprocess.Popen(
         [str(PROGRAMS / "threads"), str(port)], start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -21,37 +21,86 @@ Template with_hazard(bool whole_process) {
     return tmpl;
 }
 
+Template not_mappable() {
+    Template tmpl;
+    tmpl.record.name = "python";
+    tmpl.pages.not_mappable = "the pool is on a device";
+    return tmpl;
+}
+
+const Result<> usable;
+
+Result<> unusable() {
+    return fail(ErrorKind::unsupported, "pseudo_mm: the module is not loaded");
+}
+
 TEST(EngineChoice, NamesAreParsed) {
-    for (const Kind kind : {Kind::copy, Kind::lazy, Kind::mapped})
+    for (const Kind kind : {Kind::copy, Kind::lazy, Kind::mapped, Kind::attached})
         EXPECT_EQ(must(parse_kind(name_of(kind))), kind);
     EXPECT_EQ(must(parse_kind("auto")), std::nullopt);
-    for (const char* text : {"", "Copy", "mapped ", "attached"}) {
+    for (const char* text : {"", "Copy", "mapped ", "attach"}) {
         const auto kind = parse_kind(text);
         ASSERT_FALSE(kind) << text;
         EXPECT_EQ(kind.error().kind, ErrorKind::usage);
-        EXPECT_THAT(kind.error().message, HasSubstr("use auto, copy, lazy or mapped"));
+        EXPECT_THAT(kind.error().message, HasSubstr("use auto, attached, copy, lazy or mapped"));
+    }
+}
+
+TEST(EngineChoice, AutoAttachesWhereItCan) {
+    for (const Template& tmpl : {Template{}, with_hazard(true), not_mappable()}) {
+        const Choice choice = must(choose(tmpl, std::nullopt, usable));
+        EXPECT_EQ(choice.kind, Kind::attached);
+        EXPECT_THAT(choice.warnings, IsEmpty());
     }
 }
 
 TEST(EngineChoice, AutoMapsUnlessAHazardRulesItOut) {
-    EXPECT_EQ(choose(Template{}, std::nullopt).kind, Kind::mapped);
-    EXPECT_EQ(choose(with_hazard(false), std::nullopt).kind, Kind::mapped);
-    const Choice choice = choose(with_hazard(true), std::nullopt);
+    const auto automatic = [](const Template& tmpl) {
+        return must(choose(tmpl, std::nullopt, unusable()));
+    };
+    EXPECT_EQ(automatic(Template{}).kind, Kind::mapped);
+    EXPECT_EQ(automatic(with_hazard(false)).kind, Kind::mapped);
+    const Choice choice = automatic(with_hazard(true));
     EXPECT_EQ(choice.kind, Kind::copy);
     EXPECT_THAT(choice.reason, HasSubstr("libjemalloc.so.2 is loaded"));
     EXPECT_THAT(choice.warnings, IsEmpty());
 }
 
+TEST(EngineChoice, AutoCopiesFromAPoolThatCannotBeMapped) {
+    const Choice choice = must(choose(not_mappable(), std::nullopt, unusable()));
+    EXPECT_EQ(choice.kind, Kind::copy);
+    EXPECT_EQ(choice.reason, "the pool is on a device; pseudo_mm: the module is not loaded");
+}
+
 TEST(EngineChoice, RequestsAreFollowedWithAWarningWhereDangerous) {
-    for (const Kind kind : {Kind::copy, Kind::lazy, Kind::mapped}) {
-        EXPECT_EQ(choose(Template{}, kind).kind, kind);
-        EXPECT_THAT(choose(Template{}, kind).warnings, IsEmpty());
-        EXPECT_EQ(choose(with_hazard(true), kind).kind, kind);
+    for (const Kind kind : {Kind::copy, Kind::lazy, Kind::mapped, Kind::attached}) {
+        const Choice plain = must(choose(Template{}, kind, usable));
+        EXPECT_EQ(plain.kind, kind);
+        EXPECT_THAT(plain.warnings, IsEmpty());
+        const Choice dangerous = must(choose(with_hazard(true), kind, usable));
+        EXPECT_EQ(dangerous.kind, kind);
+        if (kind == Kind::mapped)
+            EXPECT_THAT(dangerous.warnings, ElementsAre(HasSubstr("template python: engine mapped "
+                                                                  "may corrupt memory")));
+        else
+            EXPECT_THAT(dangerous.warnings, IsEmpty());
     }
-    EXPECT_THAT(choose(with_hazard(true), Kind::copy).warnings, IsEmpty());
-    EXPECT_THAT(choose(with_hazard(true), Kind::lazy).warnings, IsEmpty());
-    EXPECT_THAT(choose(with_hazard(true), Kind::mapped).warnings,
-                ElementsAre(HasSubstr("template python: engine mapped may corrupt memory")));
+}
+
+TEST(EngineChoice, RequestsThatCannotBeFollowedAreRefused) {
+    const auto without_module = choose(Template{}, Kind::attached, unusable());
+    ASSERT_FALSE(without_module);
+    EXPECT_EQ(without_module.error().kind, ErrorKind::unsupported);
+    EXPECT_EQ(without_module.error().message, "pseudo_mm: the module is not loaded");
+
+    const auto mapped = choose(not_mappable(), Kind::mapped, usable);
+    ASSERT_FALSE(mapped);
+    EXPECT_EQ(mapped.error().kind, ErrorKind::unsupported);
+    EXPECT_EQ(mapped.error().message,
+              "template python: engine mapped is not possible: the pool is on a device; use "
+              "attached or copy");
+    for (const Kind kind : {Kind::copy, Kind::lazy, Kind::attached})
+        EXPECT_EQ(must(choose(not_mappable(), kind, usable)).kind, kind);
 }
 
 image::Core core_of(const std::string& bytes) {

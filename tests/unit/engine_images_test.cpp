@@ -4,9 +4,7 @@
 // them must be the memory that was checkpointed.
 #include <set>
 
-#include "engine/image_writer.h"
-#include "image_fixture.h"
-#include "template/store.h"
+#include "engine_fixture.h"
 
 namespace memplate::engine {
 namespace {
@@ -16,49 +14,8 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-constexpr uint32_t stack_area = status::regular | status::anon_private | status::stack;
-
-/// Some of everything.
-TestProcess example(uint32_t pid = 100, uint32_t pages_id = 1) {
-    TestProcess process;
-    process.pid = pid;
-    process.parent = pid == 100 ? 0 : 100;
-    process.pages_id = pages_id;
-    process.areas = {area(0, 64), file_area(100, 32, 7, 3),
-                     area(200, 16, stack_area, MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN)};
-    process.fill(10, 10, 'a');
-    process.fill(13, 1, 0);
-    process.fill(40, 1, 'b');
-    process.fill(108, 4, 'c');
-    process.fill(110, 1, 0);
-    process.fill(210, 6, 'd');
-    return process;
-}
-
-class EngineImages : public ::testing::Test {
+class EngineImages : public EngineFixture {
   protected:
-    void store(const std::vector<TestProcess>& processes) {
-        source_.fill(processes,
-                     {regular_file(1, "/bin/function", 4711), regular_file(7, "/lib/x.so", 815)});
-        must(store_images(source_.fd(), must(source_.load()), {}, store_, tmpl_.manifest));
-        tmpl_.manifest.set_version(manifest_version);
-        tmpl_.pages = store_.source();
-        must(validate(tmpl_.manifest, tmpl_.pages));
-    }
-
-    void learn_written(uint32_t pid, uint64_t first, uint64_t pages) {
-        if (!tmpl_.profile) tmpl_.profile.emplace();
-        auto* process = tmpl_.profile->add_processes();
-        process->set_pid(pid);
-        auto* stretch = process->add_written();
-        stretch->set_vaddr(at(first));
-        stretch->set_pages(pages);
-    }
-
-    void write(Kind kind, const WriteOptions& options = {}) {
-        must(write_images(kind, tmpl_, out_.fd(), options));
-    }
-
     /// "first page + pages: pool" or "…: file N at page P" or "…: anonymous".
     std::vector<std::string> areas(uint32_t pid) {
         std::vector<std::string> result;
@@ -72,13 +29,6 @@ class EngineImages : public ::testing::Test {
             result.push_back(fmt::format("{}+{}: {}", (vma.start() - at(0)) / page_size,
                                          (vma.end() - vma.start()) / page_size, what));
         }
-        return result;
-    }
-
-    std::vector<uint64_t> copied(uint32_t pid) {
-        std::vector<uint64_t> result;
-        for (const auto& [vaddr, bytes] : out_.memory(pid))
-            result.push_back((vaddr - at(0)) / page_size);
         return result;
     }
 
@@ -98,20 +48,6 @@ class EngineImages : public ::testing::Test {
         for (const auto& [vaddr, bytes] : out_.memory(pid)) result[vaddr] = bytes;
         return result;
     }
-
-    /// Without what anonymous memory holds anyway.
-    static Memory without_zeros(Memory memory) {
-        std::erase_if(memory, [](const auto& entry) {
-            const bool in_file_area = entry.first >= at(100) && entry.first < at(132);
-            return !in_file_area && entry.second == std::string(page_size, '\0');
-        });
-        return memory;
-    }
-
-    ImageDirectory source_;
-    MemfdPageStore store_ = must(MemfdPageStore::create());
-    Template tmpl_;
-    ImageDirectory out_;
 };
 
 TEST_F(EngineImages, CopyGivesExactlyThePresentPages) {

@@ -57,7 +57,7 @@ class PoolDamage : public PoolTest {
             add(entry.name, "manifest", entry.manifest.extent());
             add(entry.name, "profile", entry.profile.extent());
             add(entry.name, "extent table", entry.extent_table.extent());
-            const auto pieces = must(read_extent_table(*medium, s, entry));
+            const auto pieces = must(read_extent_table(*medium, s, entry)).pieces;
             for (size_t i = 0; i < pieces.size(); ++i)
                 add(entry.name, fmt::format("extent {}", i), pieces[i].extent);
         }

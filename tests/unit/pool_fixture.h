@@ -53,7 +53,8 @@ inline TemplateRecord add_template(Writer& writer, const std::string& name, uint
 inline std::vector<Piece> pieces_of(const std::string& path, const std::string& name) {
     const auto medium = must(FileMedium::open(path, OpenMode::read_only));
     const Snapshot snapshot = must(load_snapshot(*medium));
-    return must(read_extent_table(*medium, snapshot.superblock, *snapshot.catalogue.live(name)));
+    return must(read_extent_table(*medium, snapshot.superblock, *snapshot.catalogue.live(name)))
+        .pieces;
 }
 
 class PoolTest : public ::testing::Test {

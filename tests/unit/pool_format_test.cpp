@@ -209,17 +209,24 @@ TEST(PoolFormat, RetiredTemplatesMayShareAName) {
 }
 
 TEST(PoolFormat, ExtentTableSurvivesARoundTrip) {
-    const std::vector<Piece> pieces = {{{5, 256}, 0x11111111}, {{900, 3}, 0x22222222}};
-    const auto decoded = decode_extent_table(encode(pieces), 259, 1000);
+    ExtentTable table;
+    table.pieces = {{{5, 256}, 0x11111111}, {{900, 3}, 0x22222222}};
+    const auto decoded = decode_extent_table(encode(table), 259, 1000, false);
     ASSERT_TRUE(decoded.has_value());
-    ASSERT_EQ(decoded->size(), 2U);
-    EXPECT_EQ((*decoded)[1].extent, (PageExtent{900, 3}));
-    EXPECT_EQ((*decoded)[1].crc, 0x22222222U);
+    ASSERT_EQ(decoded->pieces.size(), 2U);
+    EXPECT_EQ(decoded->pieces[1].extent, (PageExtent{900, 3}));
+    EXPECT_EQ(decoded->pieces[1].crc, 0x22222222U);
+    EXPECT_EQ(decoded->references, 259U);
 }
 
 TEST(PoolFormat, ForgedExtentTablesAreRefused) {
-    const auto refused = [](PageExtent extent, uint64_t pages) {
-        return !decode_extent_table(encode(std::vector<Piece>{{extent, 0}}), pages, 1000);
+    const auto table_of = [](PageExtent extent) {
+        ExtentTable table;
+        table.pieces = {{extent, 0}};
+        return encode(table);
+    };
+    const auto refused = [&](PageExtent extent, uint64_t pages) {
+        return !decode_extent_table(table_of(extent), pages, 1000, false);
     };
     EXPECT_TRUE(refused({0, 0}, 0));
     EXPECT_TRUE(refused({0, 257}, 257));
@@ -227,9 +234,10 @@ TEST(PoolFormat, ForgedExtentTablesAreRefused) {
     EXPECT_TRUE(refused({UINT64_MAX, 1}, 1));
     EXPECT_TRUE(refused({5, 2}, 3)) << "another number of pages than the catalogue says";
     EXPECT_FALSE(refused({998, 2}, 2));
-    auto bytes = encode(std::vector<Piece>{{{1, 1}, 0}});
+    auto bytes = table_of({1, 1});
+    EXPECT_FALSE(decode_extent_table(bytes, 1, 1000, true)) << "of the other kind";
     store<uint64_t>(bytes, 8, UINT64_MAX);
-    EXPECT_FALSE(decode_extent_table(bytes, 1, 1000));
+    EXPECT_FALSE(decode_extent_table(bytes, 1, 1000, false));
 }
 
 TEST(PoolFormat, HexadecimalDigits) {

@@ -220,11 +220,11 @@ TEST_F(PoolOpen, RepairWaitsForInstancesOfTheLostGeneration) {
 
 TEST_F(PoolOpen, RemoveDeletesPoolsOnly) {
     (void)create();
-    must(Pool::remove_file(path_));
+    must(Pool::remove(path_));
     EXPECT_FALSE(std::filesystem::exists(path_));
-    EXPECT_THAT(error_of(Pool::remove_file(path_)), HasSubstr("no such pool"));
+    EXPECT_THAT(error_of(Pool::remove(path_)), HasSubstr("no such pool"));
     put(0, "precious");
-    EXPECT_EQ(error_of(Pool::remove_file(path_)), path_ + ": not a pool; it is left alone");
+    EXPECT_EQ(error_of(Pool::remove(path_)), path_ + ": not a pool; it is left alone");
     EXPECT_TRUE(std::filesystem::exists(path_));
 }
 
@@ -232,7 +232,7 @@ TEST_F(PoolOpen, RemoveDeletesDamagedPoolsToo) {
     (void)create();
     flip(100);
     flip(4096 + 100);
-    must(Pool::remove_file(path_));
+    must(Pool::remove(path_));
     EXPECT_FALSE(std::filesystem::exists(path_));
 }
 
@@ -241,17 +241,17 @@ TEST_F(PoolOpen, RemoveIsRefusedWhileThePoolIsUsed) {
     {
         Writer writer = must(Writer::acquire(pool, "memplate template build"));
         add_template(writer, "one", 1, 1);
-        EXPECT_THAT(error_of(Pool::remove_file(path_)), HasSubstr("the pool is being written by"));
+        EXPECT_THAT(error_of(Pool::remove(path_)), HasSubstr("the pool is being written by"));
     }
     {
         const TemplatePin pin = must(pool.pin(must(pool.find("one"))));
-        EXPECT_EQ(error_of(Pool::remove_file(path_)),
+        EXPECT_EQ(error_of(Pool::remove(path_)),
                   path_ +
                       ": templates of the pool are in use; stop the instances first (`memplate ps` "
                       "lists them)");
     }
     EXPECT_TRUE(std::filesystem::exists(path_));
-    must(Pool::remove_file(path_));
+    must(Pool::remove(path_));
 }
 
 TEST_F(PoolOpen, ReadingATruncatedPoolIsAnErrorNotASignal) {

@@ -12,6 +12,25 @@ using namespace test;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
+/// The pages that the manifest calls present.
+Memory memory_of(const Template& tmpl, int process) {
+    Memory result;
+    const auto& pages = tmpl.manifest.processes(process);
+    for (const auto& stretch : pages.present()) {
+        for (uint64_t n = 0; n < stretch.pages(); ++n) {
+            const uint64_t vaddr = stretch.vaddr() + n * page_size;
+            for (const auto& run : pages.runs()) {
+                if (vaddr < run.vaddr() || vaddr >= run.vaddr() + run.pages() * page_size) continue;
+                std::string page(page_size, 'x');
+                must(tmpl.pages.read(run.page() + (vaddr - run.vaddr()) / page_size,
+                                     writable_bytes_of(page)));
+                result[vaddr] = page;
+            }
+        }
+    }
+    return result;
+}
+
 struct Stored {
     MemfdPageStore store = must(MemfdPageStore::create());
     Template tmpl;
@@ -24,25 +43,7 @@ struct Stored {
         must(validate(tmpl.manifest, tmpl.pages));
     }
 
-    /// The pages that the manifest calls present.
-    [[nodiscard]] Memory memory(int process) const {
-        Memory result;
-        const auto& pages = tmpl.manifest.processes(process);
-        for (const auto& stretch : pages.present()) {
-            for (uint64_t n = 0; n < stretch.pages(); ++n) {
-                const uint64_t vaddr = stretch.vaddr() + n * page_size;
-                for (const auto& run : pages.runs()) {
-                    if (vaddr < run.vaddr() || vaddr >= run.vaddr() + run.pages() * page_size)
-                        continue;
-                    std::string page(page_size, 'x');
-                    must(tmpl.pages.read(run.page() + (vaddr - run.vaddr()) / page_size,
-                                         writable_bytes_of(page)));
-                    result[vaddr] = page;
-                }
-            }
-        }
-        return result;
-    }
+    [[nodiscard]] Memory memory(int process) const { return memory_of(tmpl, process); }
 };
 
 std::vector<std::string> image_names(const Template& tmpl) {
@@ -79,6 +80,37 @@ TEST(TemplateStore, HolesReadAsZeros) {
     std::string hole(8 * page_size, 'x');
     must(stored.tmpl.pages.read(run.page() + 2, writable_bytes_of(hole)));
     EXPECT_EQ(hole, std::string(8 * page_size, '\0'));
+}
+
+TEST(TemplateStore, APoolWithDedupStoresEqualPagesOnce) {
+    TestProcess one{.areas = {area(0, 40)}};
+    one.fill(0, 12, 'a');
+    one.memory[at(3)] = one.memory[at(9)];
+    one.fill(20, 6, 'b');
+    TestProcess two = one;
+    two.fill(8, 1, 'c');
+
+    const auto folder = must(TemporaryDirectory::create(::testing::TempDir(), "pool"));
+    pool::Pool pool =
+        must(pool::Pool::create(folder.path() + "/pool", uint64_t{4} << 20, {.dedup = true}));
+    pool::Writer writer = must(pool::Writer::acquire(pool, "test"));
+    const auto store = [&](const TestProcess& process) {
+        ImageDirectory directory;
+        directory.fill({process});
+        must(writer.begin(fmt::format("t{}", pool.templates().size()), "default"));
+        PoolPageStore pages(writer);
+        Template tmpl;
+        must(store_images(directory.fd(), must(directory.load()), {}, pages, tmpl.manifest, {}));
+        tmpl.manifest.set_version(manifest_version);
+        tmpl.pages = must(PageSource::of(pool));
+        must(writer.commit(tmpl.manifest.SerializeAsString(), false));
+        must(validate(tmpl.manifest, tmpl.pages));
+        EXPECT_EQ(memory_of(tmpl, 0), process.memory);
+        EXPECT_THAT(tmpl.pages.not_mappable, HasSubstr("--dedup"));
+        return must(pool.info()).dedup_saved_pages;
+    };
+    EXPECT_EQ(store(one), 1U);
+    EXPECT_EQ(store(two), 1U + 17U);
 }
 
 TEST(TemplateStore, KeepsTheOtherImagesByteForByte) {

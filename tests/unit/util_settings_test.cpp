@@ -127,7 +127,8 @@ TEST_F(SettingsFiles, BadValuesNameTheLine) {
           "bridge = \"a/b\"", "bridge = \"a b\"", "bridge = \"..\"", "subnet = \"10.0.0.0\"",
           "subnet = \"10.0.0.0/31\"", "subnet = \"10.0.0.0/7\"", "subnet = \"10.0.0.0/x\"",
           "subnet = \"10.0.0.1/24\"", "subnet = \"10.0.0/24\"", "subnet = \"fd00::/16\"",
-          "subnet = \"10.0.0.0/16/1\""}) {
+          "subnet = \"10.0.0.0/16/1\"", "lazy_above = \"big\"", "hold_seconds = -1",
+          "hold_seconds = 86401", "hold_seconds = \"60\"", "lazy_above = 1"}) {
         const Error error = error_of(text);
         EXPECT_EQ(error.kind, ErrorKind::usage) << text;
         EXPECT_THAT(error.message, HasSubstr("config.toml:1: key ")) << text;
@@ -172,7 +173,8 @@ TEST_F(SettingsFiles, DocumentationIsAValidFileOfDefaults) {
     ASSERT_TRUE(load()) << load().error().message;
     // With every key uncommented it must still be valid and change nothing.
     std::string active = documentation;
-    for (const char* key : {"state_dir", "cache_dir", "criu_root", "bridge", "subnet"}) {
+    for (const char* key : {"state_dir", "cache_dir", "criu_root", "bridge", "subnet", "lazy_above",
+                            "hold_seconds"}) {
         const size_t at = active.find(fmt::format("\n#{} = ", key));
         ASSERT_NE(at, std::string::npos) << key;
         active.erase(at + 1, 1);
@@ -188,6 +190,16 @@ TEST_F(SettingsFiles, DocumentationIsAValidFileOfDefaults) {
     EXPECT_EQ(loaded->criu_root, defaults.criu_root);
     EXPECT_EQ(loaded->bridge, defaults.bridge);
     EXPECT_EQ(loaded->subnet, defaults.subnet);
+    EXPECT_EQ(loaded->lazy_above, defaults.lazy_above);
+    EXPECT_EQ(loaded->hold_seconds, defaults.hold_seconds);
+}
+
+TEST_F(SettingsFiles, SizesAndNumbersAreRead) {
+    put("config.toml", "lazy_above = \"64M\"\nhold_seconds = 5\n");
+    const auto loaded = load();
+    ASSERT_TRUE(loaded) << loaded.error().message;
+    EXPECT_EQ(loaded->lazy_above, "64M");
+    EXPECT_EQ(loaded->hold_seconds, "5");
 }
 
 }  // namespace

@@ -42,6 +42,8 @@ engine::Kind engine_of(Method method) {
             return engine::Kind::lazy;
         case Method::mapped:
             return engine::Kind::mapped;
+        case Method::attached:
+            return engine::Kind::attached;
         default:
             return engine::Kind::copy;
     }
@@ -129,27 +131,37 @@ Result<Json> bench_function(const Context& context, const RestoreRequest& reques
                             const pool::Pool& pool, const criu::Installation& criu,
                             Subject& subject, Answers& answers) {
     TRY_ASSIGN(subject.tmpl, Template::open(pool, subject.function.name));
+    std::vector<Method> measured;
+    Json skipped = Json::object();
     for (const Method method : request.methods) {
-        if (method == Method::cold) continue;
-        const auto choice = engine::choose(subject.tmpl, engine_of(method));
-        for (const auto& warning : choice.warnings) context.log->warn("{}", warning);
-        TRY_ASSIGN(subject.images[method],
-                   engine::prepare(context, pool, subject.tmpl, engine_of(method)));
+        if (method != Method::cold) {
+            const auto choice = engine::choose(subject.tmpl, engine_of(method));
+            if (!choice && choice.error().kind == ErrorKind::unsupported) {
+                context.log->warn("method {} is left out: {}", name_of(method),
+                                  choice.error().message);
+                skipped[std::string(name_of(method))] = choice.error().message;
+                continue;
+            }
+            if (!choice) return Failure(Error(choice.error()));
+            for (const auto& warning : choice->warnings) context.log->warn("{}", warning);
+            TRY_ASSIGN(subject.images[method],
+                       engine::prepare(context, pool, subject.tmpl, engine_of(method)));
+        }
+        measured.push_back(method);
     }
     std::map<Method, Samples> samples;
-    context.progress->step("measuring " + subject.function.name,
-                           request.runs * request.methods.size());
+    context.progress->step("measuring " + subject.function.name, request.runs * measured.size());
     for (unsigned run = 0; run < request.runs; ++run) {
-        for (size_t i = 0; i < request.methods.size(); ++i) {
+        for (size_t i = 0; i < measured.size(); ++i) {
             if (context.stop.stop_requested()) return interrupted();
             // Another order in every round, so that no method always follows the same other one.
-            const Method method = request.methods[(i + run) % request.methods.size()];
+            const Method method = measured[(i + run) % measured.size()];
             TRY(measure(context, pool, criu, subject, method, samples[method], answers));
             context.progress->advance();
         }
     }
     Json methods = Json::object();
-    for (const Method method : request.methods) {
+    for (const Method method : measured) {
         Json json = to_json(samples[method]);
         if (request.instances > 0 && method != Method::cold) {
             context.progress->step(fmt::format("memory of {} {} instances, {}", request.instances,
@@ -160,10 +172,14 @@ Result<Json> bench_function(const Context& context, const RestoreRequest& reques
         }
         methods[std::string(name_of(method))] = std::move(json);
     }
-    return Json{{"name", subject.function.name},
-                {"template", describe(subject.tmpl)},
-                {"runs", request.runs},
-                {"methods", std::move(methods)}};
+    // Made here, ended here: the pages of a module pool go with the last of them.
+    subject.images.clear();
+    Json json{{"name", subject.function.name},
+              {"template", describe(subject.tmpl)},
+              {"runs", request.runs},
+              {"methods", std::move(methods)}};
+    if (!skipped.empty()) json["skipped"] = std::move(skipped);
+    return json;
 }
 
 }  // namespace
@@ -178,6 +194,8 @@ std::string_view name_of(Method method) {
             return "lazy";
         case Method::mapped:
             return "mapped";
+        case Method::attached:
+            return "attached";
     }
     return "unknown";
 }
@@ -186,7 +204,8 @@ Result<std::vector<Method>> parse_methods(const std::string& text) {
     std::vector<Method> methods;
     for (const std::string& word : split(text, ',')) {
         bool known = false;
-        for (const Method method : {Method::cold, Method::copy, Method::lazy, Method::mapped}) {
+        for (const Method method :
+             {Method::cold, Method::copy, Method::lazy, Method::mapped, Method::attached}) {
             if (word != name_of(method)) continue;
             known = true;
             if (std::ranges::find(methods, method) == methods.end()) methods.push_back(method);
@@ -194,7 +213,8 @@ Result<std::vector<Method>> parse_methods(const std::string& text) {
         if (!known)
             return fail(
                 ErrorKind::usage,
-                fmt::format("method '{}' is not known; use cold, copy, lazy, mapped", word));
+                fmt::format("method '{}' is not known; use cold, copy, lazy, mapped, attached",
+                            word));
     }
     return methods;
 }

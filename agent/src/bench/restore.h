@@ -12,10 +12,10 @@
 
 namespace memplate::bench {
 
-enum class Method { cold, copy, lazy, mapped };
+enum class Method { cold, copy, lazy, mapped, attached };
 
 [[nodiscard]] std::string_view name_of(Method method);
-/// "cold,copy,mapped" → methods, each once (kind usage).
+/// "cold,copy,attached" → methods, each once (kind usage).
 [[nodiscard]] Result<std::vector<Method>> parse_methods(const std::string& text);
 
 struct RestoreRequest {

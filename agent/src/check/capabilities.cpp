@@ -10,6 +10,7 @@
 #include "check/probes.h"
 #include "check/system_files.h"
 #include "criu/installation.h"
+#include "engine/pseudo_mm.h"
 #include "util/fs.h"
 #include "util/text.h"
 #include "util/tracepoint.h"
@@ -161,13 +162,21 @@ Result<std::string> devices(const SystemFiles& files, const std::string& directo
     return fmt::format("{}", fmt::join(names, " "));
 }
 
+/// "interface 1: remote, lazy".
+Result<std::string> loaded_module(const SystemFiles& files) {
+    if (!files.is_character_device("dev/pseudo_mm"))
+        return fail("there is no device /dev/pseudo_mm");
+    TRY_ASSIGN(const auto module, engine::Module::open());
+    TRY(module.require(PSEUDO_MM_FEATURE_REMOTE));
+    return fmt::format("interface {}: {}", module.info().abi,
+                       engine::feature_names(module.info().features));
+}
+
 void add_hardware(const SystemFiles& files, std::vector<Capability>& list) {
-    const Result<> module = files.is_character_device("dev/pseudo_mm")
-                                ? Result<>{}
-                                : fail("there is no device /dev/pseudo_mm");
     list.push_back(decide(describe("extras", "module pseudo_mm", "method attached", {"attached"},
-                                   "build and load the kernel module: modprobe pseudo_mm"),
-                          module, "/dev/pseudo_mm"));
+                                   "build and load the kernel module: make kmod, then modprobe "
+                                   "pseudo_mm (as root)"),
+                          loaded_module(files)));
     list.push_back(decide(describe("extras", "devdax", "pools on CXL, PMem", {},
                                    "create one: ndctl create-namespace -m devdax -M mem, or "
                                    "daxctl reconfigure-device --mode=devdax DEVICE"),

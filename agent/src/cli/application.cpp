@@ -16,6 +16,7 @@
 
 #include "cli/logging.h"
 #include "cli/signal_watch.h"
+#include "engine/holder.h"
 
 namespace memplate::cli {
 namespace {
@@ -47,8 +48,8 @@ std::string version_text() {
 #endif
     return fmt::format(
         "memplate {}\n"
-        "start methods: cold copy lazy mapped\n"
-        "pool media: file\n"
+        "start methods: cold copy lazy mapped attached\n"
+        "pool media: file dax\n"
         "built with: {}, {}, protobuf {}.{}.{}, CLI11 {}, spdlog {}.{}.{}, nlohmann-json {}.{}.{}",
         MEMPLATE_VERSION, compiler, kind, GOOGLE_PROTOBUF_VERSION / 1000000,
         GOOGLE_PROTOBUF_VERSION / 1000 % 1000, GOOGLE_PROTOBUF_VERSION % 1000, CLI11_VERSION,
@@ -157,6 +158,9 @@ void build_commands(CLI::App& root, Application& application) {
 }
 
 int run_application(int argc, const char* const* argv) {
+    // Not a command for people: a process that `run` leaves behind, see engine/holder.h.
+    if (argc == 3 && std::string_view(argv[1]) == engine::holder_mode)
+        return engine::run_holder(argv[2]);
     // A damaged message is our error to report, in one line.
     google::protobuf::SetLogHandler(nullptr);
     Application application;

@@ -18,7 +18,7 @@ namespace {
 
 struct Options {
     bench::RestoreRequest request;
-    std::string methods = "cold,copy,lazy,mapped";
+    std::string methods = "cold,copy,lazy,mapped,attached";
     std::string json_path;
     std::string html_path;
 };
@@ -55,7 +55,8 @@ void add_bench_verbs(CLI::App& root, Application& application) {
         "restore", "Start time and memory of a function by method, interleaved in one run");
     verb->add_option("--function", options->request.function_files, "Function file; repeatable")
         ->required();
-    verb->add_option("--methods", options->methods, "Of cold, copy, lazy, mapped")
+    verb->add_option("--methods", options->methods,
+                     "Of cold, copy, lazy, mapped, attached; what is not possible here is left out")
         ->capture_default_str();
     verb->add_option("--runs", options->request.runs, "Runs of every method")
         ->check(CLI::Range(1, 100000))

@@ -20,7 +20,9 @@ Json settings_json(const Settings& settings) {
                 {"cache_dir", settings.cache_dir},
                 {"criu_root", settings.criu_root},
                 {"bridge", settings.bridge},
-                {"subnet", settings.subnet}};
+                {"subnet", settings.subnet},
+                {"lazy_above", settings.lazy_above},
+                {"hold_seconds", settings.hold_seconds}};
 }
 
 Result<int> run(const Application& application, const Options& options) {

@@ -170,7 +170,7 @@ void add_instance_verbs(CLI::App& root, Application& application) {
     run_verb->add_option("-n,--instances", options->request.count, "How many instances")
         ->check(CLI::Range(1, 10000))
         ->capture_default_str();
-    run_verb->add_option("--engine", options->engine, "auto, mapped, copy or lazy")
+    run_verb->add_option("--engine", options->engine, "auto, attached, mapped, copy or lazy")
         ->capture_default_str();
     run_verb->add_option("--parallel", options->request.parallel,
                          "Restores under way at once (default: one per CPU)");

@@ -9,6 +9,7 @@
 
 #include "cli/application.h"
 #include "cli/template_views.h"
+#include "engine/pages_in_use.h"
 #include "instance/build.h"
 #include "template/inspect.h"
 #include "util/clock.h"
@@ -125,21 +126,31 @@ Result<int> remove(Application& application, const Options& options) {
     TRY_ASSIGN(const auto record, pool.find(options.name));
     TRY_ASSIGN(auto writer, pool::Writer::acquire(pool, "template rm " + options.name));
     TRY(writer.remove(options.name));
-    TRY_ASSIGN(const auto collected, writer.gc());
-    TRY_ASSIGN(const auto info, pool.info());
-    TRY(engine::drop_cached(application.context, info.uuid, record.id));
+    // First, so that nobody but instances is found to use its pages.
+    TRY(engine::drop_cached(application.context, pool.uuid(), record.id));
+    TRY_ASSIGN(const auto collected,
+               writer.gc({.pages_in_use = engine::pages_in_use(pool), .no_other_hosts = false}));
     if (application.json) {
         print_json(Json{{"schema", 1},
                         {"removed", options.name},
                         {"freed_pages", collected.freed_pages},
-                        {"still_in_use_pages", collected.still_in_use_pages}});
+                        {"still_in_use_pages", collected.still_in_use_pages},
+                        {"other_hosts_pages", collected.other_hosts_pages}});
     } else if (!application.quiet) {
-        fmt::print("removed {}; {} freed{}\n", options.name,
+        const std::string others =
+            collected.other_hosts_pages == 0
+                ? std::string()
+                : fmt::format(
+                      "; {} to be reclaimed by `memplate pool gc {} --no-other-hosts` once "
+                      "no other host uses it",
+                      format_size(collected.other_hosts_pages * pool::page_size), options.pool);
+        fmt::print("removed {}; {} freed{}{}\n", options.name,
                    format_size(collected.freed_pages * pool::page_size),
                    collected.still_in_use_pages == 0
                        ? std::string()
                        : fmt::format(", {} still in use by instances (memplate pool gc later)",
-                                     format_size(collected.still_in_use_pages * pool::page_size)));
+                                     format_size(collected.still_in_use_pages * pool::page_size)),
+                   others);
     }
     return 0;
 }

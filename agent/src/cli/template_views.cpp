@@ -41,7 +41,7 @@ void print_classes(const PageCounts& counts) {
 
 void print_hazards(const Template& tmpl) {
     if (tmpl.manifest.hazards().empty()) {
-        fmt::print("hazards: none found; engine auto takes mapped\n");
+        fmt::print("hazards: none found\n");
         return;
     }
     // A busy allocator gives back hundreds of areas: one line for each kind of evidence.
@@ -54,9 +54,10 @@ void print_hazards(const Template& tmpl) {
             count == 0 ? "" : fmt::format(" ({} area{})", count, count == 1 ? "" : "s");
         fmt::print("hazard: {}{}{}\n", where, what.second, times);
     }
-    fmt::print("{}\n", tmpl.blocking_hazard() != nullptr
-                           ? "engine auto takes copy"
-                           : "engine auto takes mapped; the areas named above are copied");
+    fmt::print("{}\n",
+               tmpl.blocking_hazard() != nullptr
+                   ? "engine mapped is not safe here; attached (module pseudo_mm) and copy are"
+                   : "engine mapped copies the areas named above; attached has no hazards");
 }
 
 double number_at(const Json& json, const char* key, const char* inner) {

@@ -39,6 +39,7 @@ inline constexpr uint32_t anon_private = 1u << 9;
 inline constexpr uint32_t sysv_ipc = 1u << 10;
 inline constexpr uint32_t socket = 1u << 11;
 inline constexpr uint32_t vvar = 1u << 12;
+inline constexpr uint32_t aio_ring = 1u << 13;
 }  // namespace vma_status
 
 /// Bits of PagemapEntry.flags.

@@ -55,12 +55,19 @@ Result<> write_pages(int directory, const Template& tmpl, const proto::ProcessPa
     TRY_ASSIGN(UniqueFd file,
                open_at(directory, pages_name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
     std::vector<std::byte> buffer(256 * page_size);
-    // One pagemap entry never spans two runs: they may differ in what CRIU may do with them.
+    const auto add_range = [&](const Interval& interval, bool lazy) {
+        const uint64_t pages = (interval.end - interval.start) / page_size;
+        auto* last = pagemap.ranges.empty() ? nullptr : &pagemap.ranges.back();
+        if (last != nullptr && last->lazy == lazy &&
+            last->vaddr + last->pages * page_size == interval.start)
+            last->pages += pages;
+        else
+            pagemap.ranges.push_back({interval.start, pages, 0, lazy});
+    };
     for (const auto& run : process.runs()) {
         const uint64_t run_end = run.vaddr() + run.pages() * page_size;
         for (const Interval& interval : clip(which, run.vaddr(), run_end)) {
-            pagemap.ranges.push_back(
-                {interval.start, (interval.end - interval.start) / page_size, 0, may_be_lazy(run)});
+            add_range(interval, may_be_lazy(run));
             for (uint64_t at = interval.start; at < interval.end;) {
                 const uint64_t end = std::min<uint64_t>(interval.end, at + buffer.size());
                 const auto bytes = std::span(buffer).first(end - at);
@@ -126,12 +133,15 @@ Result<std::string> rewrite_files(const std::string& bytes,
 
 Result<> write_images(Kind kind, const Template& tmpl, int directory, const WriteOptions& options) {
     std::vector<criu::image::File> extra_files;
+    const bool writes_areas = kind == Kind::mapped || kind == Kind::attached;
     if (kind == Kind::mapped)
         TRY(write_mapped_memory(directory, tmpl, extra_files));
+    else if (kind == Kind::attached)
+        TRY(write_attached_memory(directory, tmpl, options.lazy, extra_files));
     else
         TRY(write_copy_memory(directory, tmpl));
     for (const auto& entry : tmpl.manifest.images()) {
-        if (kind == Kind::mapped && entry.name().starts_with("mm-")) continue;
+        if (writes_areas && entry.name().starts_with("mm-")) continue;
         TRY_ASSIGN(std::string bytes, tmpl.image(entry));
         if (entry.name() == "files.img") {
             TRY_ASSIGN(bytes, rewrite_files(bytes, options.volatile_directories, extra_files));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Writing image directories: what copy and mapped have in common.
+// Writing image directories: what the engines have in common.
 #pragma once
 
 #include <string>
@@ -36,5 +36,8 @@ namespace memplate::engine {
 /// Writes mm-*.img and the pages left to CRIU; adds the entries that files.img needs.
 [[nodiscard]] Result<> write_mapped_memory(int directory, const Template& tmpl,
                                            std::vector<criu::image::File>& extra_files);
+/// The same, and the plan of what the module has to fill.
+[[nodiscard]] Result<> write_attached_memory(int directory, const Template& tmpl, Lazy lazy,
+                                             std::vector<criu::image::File>& extra_files);
 
 }  // namespace memplate::engine

@@ -159,8 +159,10 @@ Result<pool::TemplateRecord> store(const Context& context, const BuildRequest& r
 }  // namespace
 
 std::string profile_obstacle(const Template& tmpl, const Function& function) {
-    if (const auto* hazard = tmpl.blocking_hazard())
-        return "engine mapped is not used: " + hazard->evidence();
+    const auto choice = engine::choose(tmpl, {});
+    if (!choice) return choice.error().message;
+    // Only shared pages show who touches them.
+    if (choice->kind == engine::Kind::copy) return "engine copy is used: " + choice->reason;
     if (function.port == 0 || function.warmup.empty())
         return "the function file has no port or no warm-up requests";
     return {};

@@ -30,7 +30,8 @@ struct BuildReport {
 [[nodiscard]] Result<BuildReport> build(const Context& context, const BuildRequest& request);
 
 /// Restores the template twice, without and with what the first run taught, and returns the
-/// profile with both measurements. Needs engine mapped and a function with a port and a warm-up.
+/// profile with both measurements. Needs an engine that shares pages (attached or mapped) and a
+/// function with a port and a warm-up.
 [[nodiscard]] Result<proto::Profile> learn_profile(const Context& context, const pool::Pool& pool,
                                                    const Template& tmpl, const Function& function,
                                                    const criu::Installation& criu);

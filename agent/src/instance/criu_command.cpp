@@ -167,6 +167,10 @@ Result<> exec_criu(const Context& context, std::vector<std::string> arguments,
     if (engine == engine::Kind::lazy)
         return fail(ErrorKind::usage,
                     "MEMPLATE_ENGINE=lazy: start criu lazy-pages yourself and use copy");
+    if (engine == engine::Kind::attached)
+        return fail(ErrorKind::usage,
+                    "MEMPLATE_ENGINE=attached: the agent must be there to fill the memory; build a "
+                    "template and use memplate run, or use copy or mapped");
     TRY_ASSIGN(const auto installation, criu::Installation::find(context));
     const CriuCommandLine line = read_command_line(arguments);
     if (line.restore && engine != engine::Kind::copy) {

@@ -14,6 +14,8 @@
 #include <thread>
 
 #include "criu/worker.h"
+#include "engine/attached.h"
+#include "engine/module_templates.h"
 #include "util/clock.h"
 #include "util/fs.h"
 #include "util/proc.h"
@@ -25,8 +27,8 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr int pool_descriptor = 100;        // number of the pool's descriptor in CRIU
-constexpr pid_t first_template_pid = 5000;  // below: keeper, CRIU and helpers of the sandbox
+constexpr int pool_descriptor = 100;          // number of the pool's descriptor in CRIU
+constexpr int first_module_descriptor = 101;  // then those of module templates
 constexpr std::chrono::microseconds tcp_interval{200};
 
 std::vector<std::string> environment_of(const Function& function) {
@@ -113,7 +115,11 @@ Result<std::unique_ptr<Instance>> Instance::prepare(const Context& context,
     TRY_ASSIGN(UniqueFd images,
                open_at(AT_FDCWD, source->images.directory, O_RDONLY | O_DIRECTORY));
     TRY_ASSIGN(instance->images_number_, inside.lend_descriptor(images.get()));
-    TRY_ASSIGN(instance->criu_socket_, inside.spawn_criu({{pool_descriptor, source->pool_fd}}));
+    instance->memory_ = source->images.memory;
+    std::map<int, int> descriptors{{pool_descriptor, source->pool_fd}};
+    for (const auto& [number, process] : instance->mapped_templates())
+        descriptors.emplace(number, process->memory.fd());
+    TRY_ASSIGN(instance->criu_socket_, inside.spawn_criu(descriptors));
     return instance;
 }
 
@@ -145,10 +151,16 @@ Result<Launched> Instance::restore() {
     request.log_level = context_.log->should_log(spdlog::level::debug) ? 4 : 1;
     if (engine_ == engine::Kind::mapped)
         request.files.push_back({engine::pool_file_key, pool_descriptor});
-    if (!function_.clone_signal.empty()) {
-        TRY_ASSIGN(const int number, signal_number(function_.clone_signal));
-        request.before_resume = [this, number](pid_t pid) { return sandbox_->signal(pid, number); };
-    }
+    for (const auto& [number, process] : mapped_templates())
+        request.files.push_back({engine::module_template_key(process->pid), number});
+    // What we refused is told in our words: CRIU's log knows only that somebody did.
+    std::optional<Error> refused;
+    request.before_resume = [&](pid_t pid) {
+        root_pid_ = pid;
+        auto completed = complete(pid);
+        if (!completed) refused = completed.error();
+        return completed;
+    };
 
     Launched launched;
     const Stopwatch watch;
@@ -159,15 +171,42 @@ Result<Launched> Instance::restore() {
     const double asked = watch.milliseconds();
     criu::Worker worker(std::move(criu_socket_));
     auto outcome = worker.restore(request);
+    if (!outcome && refused)
+        return Failure(std::move(*refused).context(fmt::format("function {}", function_.name)));
     if (!outcome) return explain(std::move(outcome.error()), criu::restore_log, "restore");
     launched.pid = outcome->pid;
     launched.phases.emplace_back("rebuild", outcome->times.prepared);
-    launched.phases.emplace_back("resume", outcome->times.resumed - outcome->times.prepared);
+    if (memory_) launched.phases.emplace_back("attach", attach_ms_);
+    launched.phases.emplace_back("resume",
+                                 outcome->times.resumed - outcome->times.prepared - attach_ms_);
     restored_ = true;
     TRY(wait_ready(watch.start() + function_.readiness.timeout));
     launched.ready_ms = watch.milliseconds();
     launched.phases.emplace_back("ready", launched.ready_ms - asked - outcome->times.resumed);
     return launched;
+}
+
+Result<> Instance::complete(pid_t root) {
+    if (memory_) {
+        const Stopwatch watch;
+        TRY_ASSIGN(const auto pids, host_pids());
+        TRY(memory_->attach(pids));
+        attach_ms_ = watch.milliseconds();
+    }
+    if (function_.clone_signal.empty()) return {};
+    TRY_ASSIGN(const int number, signal_number(function_.clone_signal));
+    return sandbox_->signal(root, number);
+}
+
+std::vector<std::pair<int, const engine::ModuleTemplates::Process*>> Instance::mapped_templates()
+    const {
+    std::vector<std::pair<int, const engine::ModuleTemplates::Process*>> mapped;
+    if (!memory_) return mapped;
+    for (const auto& process : memory_->processes())
+        if (process.mapped)
+            mapped.emplace_back(first_module_descriptor + static_cast<int>(mapped.size()),
+                                &process);
+    return mapped;
 }
 
 Result<> Instance::start_lazy_pages() {
@@ -208,7 +247,7 @@ std::string Instance::keep_output() const {
 
 Result<> Instance::check_alive(const std::string& when) {
     TRY_ASSIGN(const auto exit, sandbox_->wait_exit(0));
-    if (!exit || exit->pid < first_template_pid) return {};
+    if (!exit || exit->pid < root_pid_) return {};
     return fail(fmt::format("function {} {} {}; its output: {}", function_.name,
                             describe_status(exit->status), when, keep_output()));
 }
@@ -307,7 +346,7 @@ Result<std::map<pid_t, pid_t>> Instance::host_pids() const {
     TRY_ASSIGN(const auto pids, sandbox_->processes());
     for (const pid_t pid : pids) {
         const auto inside = proc::namespace_pid(proc.get(), pid);
-        if (inside && *inside >= first_template_pid) by_inside.emplace(*inside, pid);
+        if (inside && *inside >= root_pid_) by_inside.emplace(*inside, pid);
     }
     return by_inside;
 }

@@ -12,6 +12,7 @@
 
 #include "criu/installation.h"
 #include "engine/engine.h"
+#include "engine/module_templates.h"
 #include "instance/state.h"
 #include "sandbox/sandbox.h"
 #include "template/function.h"
@@ -69,6 +70,9 @@ class Instance {
     [[nodiscard]] Result<std::map<pid_t, pid_t>> host_pids() const;
 
   private:
+    /// In builds; keeper, CRIU and helpers are below.
+    static constexpr pid_t first_template_pid = 5000;
+
     Instance(const Context& context, Function function, criu::Installation criu,
              Directory directory)
         : context_(context),
@@ -80,6 +84,11 @@ class Instance {
     Result<> check_alive(const std::string& when);
     [[nodiscard]] std::string keep_output() const;
     Result<> start_lazy_pages();
+    /// At post-restore: fills what CRIU has left empty, then sends the clone's signal.
+    Result<> complete(pid_t root);
+    /// Module templates that the images map, by their number in CRIU.
+    [[nodiscard]] std::vector<std::pair<int, const engine::ModuleTemplates::Process*>>
+    mapped_templates() const;
     Failure explain(Error error, const std::string& log, const std::string& what) const;
 
     const Context& context_;
@@ -91,6 +100,11 @@ class Instance {
     int work_number_ = -1;    ///< the instance directory, lent to the keeper
     int images_number_ = -1;  ///< the images to restore, lent to the keeper
     engine::Kind engine_ = engine::Kind::copy;
+    std::shared_ptr<const engine::ModuleTemplates> memory_;  ///< engine attached
+    double attach_ms_ = 0;
+    /// Root process inside the sandbox: only helpers have lower numbers. In builds a lower bound;
+    /// imported images bring the number of the process they were made of.
+    pid_t root_pid_ = first_template_pid;
     bool restored_ = false;
 };
 

@@ -25,14 +25,18 @@ void add_stretch(google::protobuf::RepeatedPtrField<proto::Stretch>& stretches, 
     added->set_pages(1);
 }
 
-/// Which pages of the mapped runs a process has written (its own copy is there) or read (the
-/// pool's page is mapped; with the neighbours that fault-around brings along).
-Result<proto::ProcessProfile> observe(int proc, pid_t host_pid,
-                                      const proto::ProcessPages& process) {
+/// Which pages of shared runs a process has written (its own copy is there) or read (the template's
+/// page is there; with the neighbours that fault-around brings along, and with engine attached all
+/// that may not be lazy). What CRIU has copied counts as written.
+Result<proto::ProcessProfile> observe(int proc, pid_t host_pid, const proto::ProcessPages& process,
+                                      engine::Kind kind) {
     proto::ProcessProfile profile;
     profile.set_pid(process.pid());
     for (const auto& run : process.runs()) {
-        if (run.placement() != proto::PLACEMENT_SHARED) continue;
+        const bool observable =
+            run.placement() == proto::PLACEMENT_SHARED ||
+            (kind == engine::Kind::attached && run.owner() != proto::OWNER_FILE);
+        if (!observable) continue;
         TRY_ASSIGN(const auto states, proc::page_states(proc, host_pid, run.vaddr(), run.pages()));
         for (uint64_t i = 0; i < states.size(); ++i) {
             const auto& state = states[i];
@@ -54,9 +58,12 @@ struct TrialRun {
 };
 
 Result<TrialRun> try_out(const Context& context, const pool::Pool& pool, const Template& tmpl,
-                         const Function& function, const criu::Installation& criu) {
+                         const Function& function, const criu::Installation& criu,
+                         engine::Kind kind) {
     TRY_ASSIGN(const auto pin, pool.pin(tmpl.record));
-    TRY_ASSIGN(const auto images, engine::prepare(context, pool, tmpl, engine::Kind::mapped));
+    const engine::PrepareOptions options{.keep = engine::Keep::here,
+                                         .learning = !tmpl.profile.has_value()};
+    TRY_ASSIGN(const auto images, engine::prepare(context, pool, tmpl, kind, options));
     const Source source{tmpl.record.name, images, pin.fd()};
     TRY_ASSIGN(auto instance, Instance::prepare(context, function, criu, &source));
 
@@ -78,7 +85,7 @@ Result<TrialRun> try_out(const Context& context, const pool::Pool& pool, const T
     for (const auto& process : tmpl.manifest.processes()) {
         const auto found = pids.find(static_cast<pid_t>(process.pid()));
         if (found == pids.end()) continue;  // it ended during the warm-up
-        TRY_ASSIGN(auto observed, observe(proc.get(), found->second, process));
+        TRY_ASSIGN(auto observed, observe(proc.get(), found->second, process, kind));
         run.processes.push_back(std::move(observed));
     }
     return run;
@@ -89,11 +96,12 @@ Result<TrialRun> try_out(const Context& context, const pool::Pool& pool, const T
 Result<proto::Profile> learn_profile(const Context& context, const pool::Pool& pool,
                                      const Template& tmpl, const Function& function,
                                      const criu::Installation& criu) {
+    TRY_ASSIGN(const auto choice, engine::choose(tmpl, {}));
     Template without = tmpl;
     without.profile.reset();
     // Generation 0 is the cache's name for images without a profile.
     without.record.profile_generation = 0;
-    TRY_ASSIGN(auto before, try_out(context, pool, without, function, criu));
+    TRY_ASSIGN(auto before, try_out(context, pool, without, function, criu, choice.kind));
 
     proto::Profile profile;
     profile.set_version(profile_version);
@@ -105,9 +113,8 @@ Result<proto::Profile> learn_profile(const Context& context, const pool::Pool& p
     with.profile = profile;
     // A name no catalogue generation has: these images are dropped again below.
     with.record.profile_generation = UINT64_MAX;
-    auto after = try_out(context, pool, with, function, criu);
-    TRY_ASSIGN(const auto info, pool.info());
-    TRY(engine::drop_cached(context, info.uuid, tmpl.record.id));
+    auto after = try_out(context, pool, with, function, criu, choice.kind);
+    TRY(engine::drop_cached(context, pool.uuid(), tmpl.record.id));
     if (!after) return Failure(std::move(after.error()));
 
     profile.set_restore_ms_before(before.restore_ms);

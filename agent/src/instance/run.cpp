@@ -43,6 +43,28 @@ Result<Function> function_of(const Template& tmpl) {
     return function;
 }
 
+namespace {
+
+/// With `auto`, what cannot be had from the module is had otherwise, and the reason is told.
+Result<engine::Prepared> choose_and_prepare(const Context& context, const pool::Pool& pool,
+                                            const Template& tmpl,
+                                            std::optional<engine::Kind> requested,
+                                            engine::Choice& choice) {
+    constexpr engine::PrepareOptions options{.keep = engine::Keep::host_wide, .learning = false};
+    TRY_ASSIGN(choice, engine::choose(tmpl, requested));
+    auto prepared = engine::prepare(context, pool, tmpl, choice.kind, options);
+    const bool try_again = !prepared && !requested && choice.kind == engine::Kind::attached &&
+                           prepared.error().kind != ErrorKind::interrupted;
+    if (!try_again) return prepared;
+    const std::string why = prepared.error().message;
+    TRY_ASSIGN(choice, engine::choose(tmpl, requested, Failure(std::move(prepared.error()))));
+    choice.warnings.push_back(
+        fmt::format("template {}: engine attached was not possible: {}", tmpl.record.name, why));
+    return engine::prepare(context, pool, tmpl, choice.kind, options);
+}
+
+}  // namespace
+
 Result<RunReport> run(const Context& context, const RunRequest& request) {
     TRY(sweep(context));
     const CleanExit clean_exit(context);
@@ -54,8 +76,8 @@ Result<RunReport> run(const Context& context, const RunRequest& request) {
     if (request.cpus) function.limits.cpus = request.cpus;
 
     RunReport report;
-    report.choice = engine::choose(tmpl, request.engine);
-    TRY_ASSIGN(const auto images, engine::prepare(context, pool, tmpl, report.choice.kind));
+    TRY_ASSIGN(const auto images,
+               choose_and_prepare(context, pool, tmpl, request.engine, report.choice));
 
     const unsigned threads = request.parallel != 0
                                  ? request.parallel

@@ -50,6 +50,21 @@ std::vector<PageExtent> PageSet::gaps(uint64_t total) const {
     return out;
 }
 
+std::vector<PageExtent> PageSet::missing_from(PageExtent extent) const {
+    std::vector<PageExtent> out;
+    uint64_t at = extent.first;
+    const uint64_t extent_end = extent.first + extent.count;
+    auto it = runs_.upper_bound(at);
+    if (it != runs_.begin()) --it;
+    for (; it != runs_.end() && it->first < extent_end; ++it) {
+        if (it->second <= at) continue;
+        if (it->first > at) out.push_back({at, it->first - at});
+        at = it->second;
+    }
+    if (at < extent_end) out.push_back({at, extent_end - at});
+    return out;
+}
+
 std::vector<PageExtent> PageSet::runs() const {
     std::vector<PageExtent> out;
     for (const auto& [first, end] : runs_) out.push_back({first, end - first});
@@ -66,6 +81,16 @@ std::optional<PageExtent> Allocator::reserve(uint64_t count) {
     for (const PageExtent& gap : free_runs()) {
         if (gap.count < count) continue;
         const PageExtent extent{gap.first, count};
+        occupied_.add(extent);
+        return extent;
+    }
+    return std::nullopt;
+}
+
+std::optional<PageExtent> Allocator::reserve_some(uint64_t count) {
+    if (const auto whole = reserve(count)) return whole;
+    for (const PageExtent& gap : free_runs()) {
+        const PageExtent extent{gap.first, std::min(gap.count, count)};
         occupied_.add(extent);
         return extent;
     }

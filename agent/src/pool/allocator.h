@@ -17,6 +17,8 @@ class PageSet {
     [[nodiscard]] bool contains(PageExtent extent) const;
     [[nodiscard]] bool overlaps(PageExtent extent) const;
     [[nodiscard]] uint64_t count() const;
+    /// The parts of `extent` that are not in the set.
+    [[nodiscard]] std::vector<PageExtent> missing_from(PageExtent extent) const;
     /// The runs of [0, total) that are not in the set.
     [[nodiscard]] std::vector<PageExtent> gaps(uint64_t total) const;
     [[nodiscard]] std::vector<PageExtent> runs() const;
@@ -35,6 +37,8 @@ class Allocator {
         : total_(total_pages), occupied_(std::move(occupied)) {}
     /// The first free run that is long enough; nothing if there is none.
     [[nodiscard]] std::optional<PageExtent> reserve(uint64_t count);
+    /// The same, or the beginning of a shorter one: at most `count` pages, nothing if none is free.
+    [[nodiscard]] std::optional<PageExtent> reserve_some(uint64_t count);
     [[nodiscard]] std::vector<PageExtent> free_runs() const { return occupied_.gaps(total_); }
     [[nodiscard]] uint64_t free_pages() const { return total_ - occupied_.count(); }
     [[nodiscard]] uint64_t largest_free_run() const;

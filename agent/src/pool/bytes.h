@@ -29,6 +29,16 @@ template <std::integral T>
     return value;
 }
 
+inline constexpr size_t magic_bytes = 8;
+
+inline void store_magic(std::span<std::byte> block, std::string_view magic) {
+    std::memcpy(block.data(), magic.data(), magic_bytes);
+}
+
+[[nodiscard]] inline bool has_magic(std::span<const std::byte> block, std::string_view magic) {
+    return std::memcmp(block.data(), magic.data(), magic_bytes) == 0;
+}
+
 /// Cut to what fits with a NUL behind it; the block must be zero there.
 inline void store_text(std::span<std::byte> field, std::string_view text) {
     std::memcpy(field.data(), text.data(), std::min(text.size(), field.size() - 1));

@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Pool files coming into being and going away.
+// Pools coming into being and going away.
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "pool/bytes.h"
+#include "pool/dax_medium.h"
 #include "pool/lease.h"
+#include "pool/reference.h"
 #include "pool/snapshot.h"
+#include "util/fs.h"
 #include "util/hash.h"
 #include "util/lock.h"
 #include "util/text.h"
@@ -38,30 +44,43 @@ Result<std::array<uint8_t, 16>> random_uuid() {
     return uuid;
 }
 
-/// Two empty generations, so that there is a previous catalogue from the start.
-Result<> write_empty_pool(FileMedium& medium, uint64_t size_bytes) {
-    Superblock superblock = geometry_for(size_bytes);
+/// Two empty generations, so that there is a previous catalogue from the start. Superblocks last:
+/// what is cut off is no pool.
+Result<> write_empty_pool(Medium& medium, Superblock superblock) {
     TRY_ASSIGN(superblock.uuid, random_uuid());
-    TRY(medium.resize(superblock.size_bytes));
-    (void)::fallocate(medium.fd(), 0, 0, static_cast<off_t>(slots_offset));
     TRY(write_lease(medium, LeaseBlock{}));
+    std::array<Block, 2> blocks;
     for (const size_t i : {0, 1}) {
-        const uint64_t slot_offset = superblock.slot_offset[i];
-        // Only a convenience: not every file system can.
-        (void)::fallocate(medium.fd(), 0, static_cast<off_t>(slot_offset),
-                          static_cast<off_t>(preallocated_slot_bytes));
         Catalogue empty;
         empty.generation = i + 1;
         const auto bytes = encode(empty);
-        TRY(medium.write(bytes, slot_offset));
+        TRY(medium.write(bytes, superblock.slot_offset[i]));
         superblock.generation = empty.generation;
         superblock.slot = static_cast<uint32_t>(i);
         superblock.catalogue_bytes = bytes.size();
         superblock.catalogue_crc = crc32c(bytes);
-        TRY(medium.write(encode(superblock), superblock_offset[i]));
+        blocks[i] = encode(superblock);
     }
+    TRY(medium.sync());
+    for (const size_t i : {0, 1}) TRY(medium.write(blocks[i], superblock_offset[i]));
+    return medium.sync();
+}
+
+Result<> write_empty_file(FileMedium& medium, const Superblock& superblock) {
+    TRY(medium.resize(superblock.size_bytes));
+    // Only a convenience: not every file system can.
+    (void)::fallocate(medium.fd(), 0, 0, static_cast<off_t>(slots_offset));
+    for (const uint64_t offset : superblock.slot_offset)
+        (void)::fallocate(medium.fd(), 0, static_cast<off_t>(offset),
+                          static_cast<off_t>(preallocated_slot_bytes));
+    TRY(write_empty_pool(medium, superblock));
     if (::fsync(medium.fd()) != 0) return fail_errno(errno, medium.path() + ": fsync");
     return {};
+}
+
+Result<> wipe_superblocks(Medium& medium) {
+    for (const uint64_t offset : superblock_offset) TRY(medium.write(Block{}, offset));
+    return medium.sync();
 }
 
 Result<> rename_without_replacing(const std::string& from, const std::string& to) {
@@ -83,9 +102,71 @@ std::string directory_of(const std::string& path) {
     return slash == 0 ? "/" : path.substr(0, slash);
 }
 
+/// The writer's lock and all pins: while they are held nobody can begin to use the pool.
+Result<UniqueFd> lock_unused(const Medium& medium, const PagesInUse& pages_in_use) {
+    TRY_ASSIGN(UniqueFd lease, lock_lease(medium));
+    TRY_ASSIGN(const bool unpinned, try_lock_range(lease.get(), LockMode::exclusive,
+                                                   pin_locks_offset, pin_locks_length));
+    bool used = !unpinned;
+    std::array<Block, 2> blocks;
+    for (size_t i = 0; i < blocks.size(); ++i) TRY(medium.read(blocks[i], superblock_offset[i]));
+    // Without a superblock nobody can write to it, whatever the lease block says.
+    if (const auto superblock = newest_superblock(blocks)) {
+        TRY(check_other_hosts(medium));
+        if (!used && pages_in_use) {
+            TRY_ASSIGN(used, pages_in_use({0, superblock->total_pages()}));
+        }
+    }
+    if (!used) return lease;
+    auto failure = fail(
+        fmt::format("{}: templates of the pool are in use; stop the instances first (`memplate ps` "
+                    "lists them)",
+                    medium.path()));
+    failure.error().code = EBUSY;
+    return failure;
+}
+
+/// The second superblock tells a pool whose first block is damaged.
+bool begins_like_a_pool(const Medium& medium) {
+    return std::ranges::any_of(superblock_offset, [&](uint64_t offset) {
+        std::array<std::byte, 8> magic{};
+        return medium.read(magic, offset) && has_magic(magic, "MEMPLATE");
+    });
+}
+
+/// What --force would destroy; empty if the medium is blank.
+Result<std::string> contents_of(const std::shared_ptr<Medium>& medium) {
+    std::vector<std::byte> header(slots_offset);
+    TRY(medium->read(header, 0));
+    if (all_zero(header)) return std::string();
+    std::array<Block, 2> blocks;
+    bool is_pool = false;
+    for (size_t i = 0; i < blocks.size(); ++i) {
+        std::ranges::copy(std::span(header).subspan(superblock_offset[i], block_bytes),
+                          blocks[i].begin());
+        is_pool = is_pool || decode_superblock(blocks[i]) ||
+                  decode_superblock(blocks[i]).error() != SuperblockFault::foreign;
+    }
+    // What a removed pool leaves: wiped superblocks and its lease block.
+    if (all_zero(std::span(header).first(lease_offset))) {
+        Block lease{};
+        std::ranges::copy(std::span(header).subspan(lease_offset, block_bytes), lease.begin());
+        if (decode_lease(lease)) return std::string();
+    }
+    if (!is_pool) return std::string("data that is not a pool");
+    const auto pool = Pool::open(medium);
+    if (!pool) return std::string("a damaged pool");
+    std::string names;
+    for (const TemplateRecord& record : pool->templates())
+        names += (names.empty() ? ": " : ", ") + record.name;
+    return fmt::format("pool {} with {} templates{}", pool->uuid(), pool->templates().size(),
+                       names);
+}
+
 }  // namespace
 
-Result<Pool> Pool::create(const std::string& path, uint64_t size_bytes) {
+Result<Pool> Pool::create(const std::string& path, uint64_t size_bytes,
+                          const CreateOptions& options) {
     if (size_bytes < min_pool_bytes || size_bytes > max_pool_bytes)
         return fail(ErrorKind::usage,
                     fmt::format("{}: a pool of {} bytes is not possible; choose between {} and {} "
@@ -102,7 +183,9 @@ Result<Pool> Pool::create(const std::string& path, uint64_t size_bytes) {
     TRY_ASSIGN(UniqueFd fd,
                open_at(AT_FDCWD, temporary, O_RDWR | O_CREAT | O_EXCL | O_NOCTTY, 0600));
     FileMedium medium(std::move(fd), path, OpenMode::read_write);
-    auto made = write_empty_pool(medium, size_bytes);
+    Superblock superblock = geometry_for(size_bytes);
+    if (options.dedup) superblock.features |= feature_dedup;
+    auto made = write_empty_file(medium, superblock);
     if (made) made = rename_without_replacing(temporary, path);
     if (!made) {
         ::unlink(temporary.c_str());
@@ -113,36 +196,68 @@ Result<Pool> Pool::create(const std::string& path, uint64_t size_bytes) {
     return open(path, OpenMode::read_write);
 }
 
-bool Pool::is_pool(const std::string& path) {
-    auto medium = FileMedium::open(path, OpenMode::read_only);
-    if (!medium) return false;
-    // The second superblock tells a pool whose first block is damaged.
-    for (const uint64_t offset : superblock_offset) {
-        std::array<std::byte, 8> magic{};
-        if ((*medium)->read(magic, offset) &&
-            std::string_view(reinterpret_cast<const char*>(magic.data()), magic.size()) ==
-                "MEMPLATE")
-            return true;
-    }
-    return false;
+Result<Pool> Pool::create_on_device(const std::string& device, const std::string& reference,
+                                    const CreateOptions& options) {
+    const bool named = !reference.empty() && reference != device;
+    if (named && ::faccessat(AT_FDCWD, reference.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        return exists_already(reference);
+    TRY_ASSIGN(const DaxDevice found, find_dax_device(SystemDaxInventory(), device));
+    TRY(check_dax_device(found));
+    TRY_ASSIGN(auto medium, DaxMedium::open(device, OpenMode::read_write));
+    TRY_ASSIGN(Pool pool, create_on(std::move(medium), options));
+    if (named)
+        TRY(write_file_atomic(AT_FDCWD, reference, format_reference({device, pool.uuid()}), 0600));
+    return pool;
 }
 
-Result<> Pool::remove_file(const std::string& path) {
-    TRY_ASSIGN(const auto medium, FileMedium::open(path, OpenMode::read_write));
-    if (!is_pool(path)) return fail(path + ": not a pool; it is left alone");
-    TRY_ASSIGN(const UniqueFd lease, lock_lease(*medium));
-    // Held until the file is gone: nobody can pin a template of a pool that is being removed.
-    TRY_ASSIGN(const bool unused, try_lock_range(lease.get(), LockMode::exclusive, pin_locks_offset,
-                                                 pin_locks_length));
-    if (!unused) {
-        auto failure =
-            fail(fmt::format("{}: templates of the pool are in use; stop the instances "
-                             "first (`memplate ps` lists them)",
-                             path));
-        failure.error().code = EBUSY;
+Result<Pool> Pool::create_on(std::shared_ptr<Medium> medium, const CreateOptions& options) {
+    TRY_ASSIGN(const uint64_t size, medium->size());
+    if (size < min_pool_bytes)
+        return fail(ErrorKind::unsupported,
+                    fmt::format("{}: has {}, a pool needs at least {}", medium->path(),
+                                format_size(size), format_size(min_pool_bytes)));
+    TRY_ASSIGN(const std::string contents, contents_of(medium));
+    if (!contents.empty() && !options.force) {
+        auto failure = fail(fmt::format("{}: holds {}; --force destroys that and makes a new pool",
+                                        medium->path(), contents));
+        failure.error().code = EEXIST;
         return failure;
     }
-    if (::unlink(path.c_str()) != 0) return fail_errno(errno, path);
+    TRY_ASSIGN(const UniqueFd lock, lock_unused(*medium, options.pages_in_use));
+    TRY(wipe_superblocks(*medium));
+    Superblock superblock = geometry_for(std::min(size, max_pool_bytes));
+    superblock.features |= feature_dedup;
+    TRY(write_empty_pool(*medium, superblock));
+    return open(std::move(medium));
+}
+
+bool Pool::is_pool(const std::string& path) {
+    struct stat st{};
+    if (::stat(path.c_str(), &st) != 0) return false;
+    // Opening a device of another kind could do anything.
+    if (!S_ISREG(st.st_mode) && !is_dax_node(st)) return false;
+    if (read_reference(path)) return true;
+    const auto medium = open_medium(path, OpenMode::read_only);
+    return medium && begins_like_a_pool(**medium);
+}
+
+Result<> Pool::remove(const std::string& path, const RemoveOptions& options) {
+    TRY_ASSIGN(const auto medium, open_medium(path, OpenMode::read_write));
+    // Also where a reference leads: the device may have been given to something else since.
+    if (!begins_like_a_pool(*medium))
+        return fail(medium->path() == path
+                        ? path + ": not a pool; it is left alone"
+                        : fmt::format("{}: the pool it stands for is no longer on {}, which is "
+                                      "left alone; delete the file yourself",
+                                      path, medium->path()));
+    // Held until the pool is gone: nobody can pin a template of a pool that is being removed.
+    TRY_ASSIGN(const UniqueFd lock, lock_unused(*medium, options.pages_in_use));
+    struct stat st{};
+    if (::fstat(medium->fd(), &st) != 0) return fail_errno(errno, path);
+    if (!S_ISREG(st.st_mode)) TRY(wipe_superblocks(*medium));
+    // The file that holds the pool, or the one that stands for it.
+    const bool has_file = S_ISREG(st.st_mode) || read_reference(path);
+    if (has_file && ::unlink(path.c_str()) != 0) return fail_errno(errno, path);
     return {};
 }
 

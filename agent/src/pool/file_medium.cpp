@@ -47,6 +47,14 @@ Result<uint64_t> FileMedium::allocated_bytes() const {
     return static_cast<uint64_t>(st.st_blocks) * 512;
 }
 
+Result<std::string> FileMedium::state() const {
+    struct stat st{};
+    if (::fstat(fd_.get(), &st) != 0) return fail_errno(errno, path_);
+    return fmt::format("{}:{}:{}:{}.{:09}:{}.{:09}", st.st_dev, st.st_ino, st.st_size,
+                       st.st_mtim.tv_sec, st.st_mtim.tv_nsec, st.st_ctim.tv_sec,
+                       st.st_ctim.tv_nsec);
+}
+
 Result<> FileMedium::read(std::span<std::byte> buffer, uint64_t offset) const {
     TRY_CONTEXT(pread_exact(fd_.get(), buffer, offset), path_);
     return {};

@@ -13,24 +13,12 @@ namespace {
 constexpr std::string_view superblock_magic = "MEMPLATE";
 constexpr std::string_view lease_magic = "MEMLEASE";
 constexpr std::string_view catalogue_magic = "MEMCATLG";
-constexpr std::string_view extent_table_magic = "MEMEXTNT";
-constexpr size_t magic_bytes = 8;
 
 // FORMAT.md has the tables these offsets come from.
 constexpr size_t superblock_used = 112;
 constexpr size_t superblock_crc_at = 4092;
 constexpr size_t lease_crc_at = 508;
-constexpr size_t lease_used = 260;
-constexpr size_t extent_table_header_bytes = 16;
-constexpr size_t piece_bytes = 16;
-
-void store_magic(std::span<std::byte> block, std::string_view magic) {
-    std::memcpy(block.data(), magic.data(), magic_bytes);
-}
-
-bool has_magic(std::span<const std::byte> block, std::string_view magic) {
-    return std::memcmp(block.data(), magic.data(), magic_bytes) == 0;
-}
+constexpr size_t lease_used = 268;
 
 void store_id(std::span<std::byte> block, size_t at, const std::array<uint8_t, 16>& id) {
     std::memcpy(block.subspan(at, id.size()).data(), id.data(), id.size());
@@ -40,11 +28,6 @@ std::array<uint8_t, 16> load_id(std::span<const std::byte> block, size_t at) {
     std::array<uint8_t, 16> id{};
     std::memcpy(id.data(), block.subspan(at, id.size()).data(), id.size());
     return id;
-}
-
-/// count pages from first lie in an area of total pages; written so that nothing can overflow.
-bool inside(PageExtent extent, uint64_t total) {
-    return extent.count <= total && extent.first <= total - extent.count;
 }
 
 bool plausible(const Superblock& s) {
@@ -138,6 +121,7 @@ Block encode(const Superblock& s) {
     store<uint32_t>(block, 84, s.catalogue_crc);
     store<uint64_t>(block, 88, s.catalogue_bytes);
     store<uint64_t>(block, 96, s.lease_epoch);
+    store<uint64_t>(block, 104, s.features);
     store<uint32_t>(block, superblock_crc_at, crc32c(std::span(block).first(superblock_crc_at)));
     return block;
 }
@@ -151,6 +135,8 @@ std::expected<Superblock, SuperblockFault> decode_superblock(const Block& block)
     if (load<uint32_t>(block, 8) != format_version || load<uint32_t>(block, 12) != page_size ||
         !all_zero(std::span(block).subspan(superblock_used, superblock_crc_at - superblock_used)))
         return std::unexpected(SuperblockFault::damaged);
+    if ((load<uint64_t>(block, 104) & ~known_features) != 0)
+        return std::unexpected(SuperblockFault::future);
     Superblock s;
     s.uuid = load_id(block, 16);
     s.generation = load<uint64_t>(block, 32);
@@ -162,13 +148,25 @@ std::expected<Superblock, SuperblockFault> decode_superblock(const Block& block)
     s.catalogue_crc = load<uint32_t>(block, 84);
     s.catalogue_bytes = load<uint64_t>(block, 88);
     s.lease_epoch = load<uint64_t>(block, 96);
-    if (load<uint64_t>(block, 104) != 0 || !plausible(s))
-        return std::unexpected(SuperblockFault::damaged);
+    s.features = load<uint64_t>(block, 104);
+    if (!plausible(s)) return std::unexpected(SuperblockFault::damaged);
     return s;
 }
 
 FutureVersion future_version(const Block& block) {
-    return {load<uint32_t>(block, 8), load<uint64_t>(block, 32)};
+    const auto version = load<uint32_t>(block, 8);
+    const uint64_t unknown =
+        version > format_version ? 0 : load<uint64_t>(block, 104) & ~known_features;
+    return {version, load<uint64_t>(block, 32), unknown};
+}
+
+std::optional<Superblock> newest_superblock(const std::array<Block, 2>& blocks) {
+    std::optional<Superblock> newest;
+    for (const Block& block : blocks) {
+        const auto decoded = decode_superblock(block);
+        if (decoded && (!newest || decoded->generation > newest->generation)) newest = *decoded;
+    }
+    return newest;
 }
 
 Superblock geometry_for(uint64_t size_bytes) {
@@ -179,6 +177,11 @@ Superblock geometry_for(uint64_t size_bytes) {
     s.slot_offset = {slots_offset, slots_offset + s.slot_bytes};
     s.data_offset = slots_offset + 2 * s.slot_bytes;
     return s;
+}
+
+bool LeaseBlock::same_writer(const LeaseBlock& other) const {
+    return epoch == other.epoch && boot_id == other.boot_id && pid == other.pid &&
+           start_time == other.start_time;
 }
 
 std::array<std::byte, lease_bytes> encode(const LeaseBlock& lease) {
@@ -193,13 +196,15 @@ std::array<std::byte, lease_bytes> encode(const LeaseBlock& lease) {
     store_id(block, 48, lease.boot_id);
     store_text(block.subspan(64, 68), lease.host);
     store_text(block.subspan(132, 128), lease.purpose);
+    store<uint64_t>(block, 260, lease.sequence);
     store<uint32_t>(block, lease_crc_at, crc32c(block.first(lease_crc_at)));
     return out;
 }
 
-std::optional<LeaseBlock> decode_lease(const Block& whole) {
-    const auto block = std::span<const std::byte>(whole);
-    if (!has_magic(block, lease_magic) || !all_zero(block.subspan(lease_bytes)) ||
+namespace {
+
+std::optional<LeaseBlock> decode_lease_copy(std::span<const std::byte> block) {
+    if (!has_magic(block, lease_magic) ||
         load<uint32_t>(block, lease_crc_at) != crc32c(block.first(lease_crc_at)) ||
         !all_zero(block.subspan(lease_used, lease_crc_at - lease_used)))
         return std::nullopt;
@@ -216,7 +221,31 @@ std::optional<LeaseBlock> decode_lease(const Block& whole) {
     if (held > 1 || !host || !purpose) return std::nullopt;
     lease.host = *host;
     lease.purpose = *purpose;
+    lease.sequence = load<uint64_t>(block, 260);
     return lease;
+}
+
+}  // namespace
+
+std::optional<size_t> newest_lease_copy(const Block& whole) {
+    const auto block = std::span<const std::byte>(whole);
+    if (!all_zero(block.subspan(2 * lease_bytes))) return std::nullopt;
+    const auto first = decode_lease_copy(block.first(lease_bytes));
+    if (first && first->sequence == 0) {
+        if (!all_zero(block.subspan(lease_bytes))) return std::nullopt;
+        return 0;
+    }
+    // Of two copies one may be half written: that is what the other one is for.
+    const auto second = decode_lease_copy(block.subspan(lease_bytes, lease_bytes));
+    if (second && second->sequence > 0 && (!first || second->sequence > first->sequence)) return 1;
+    if (first) return 0;
+    return std::nullopt;
+}
+
+std::optional<LeaseBlock> decode_lease(const Block& block) {
+    const auto copy = newest_lease_copy(block);
+    if (!copy) return std::nullopt;
+    return decode_lease_copy(std::span(block).subspan(*copy * lease_bytes, lease_bytes));
 }
 
 uint64_t CatalogueEntry::all_pages() const {
@@ -283,45 +312,6 @@ Result<Catalogue> decode_catalogue(std::span<const std::byte> bytes, uint64_t to
         catalogue.entries.push_back(std::move(entry));
     }
     return catalogue;
-}
-
-std::vector<std::byte> encode(const std::vector<Piece>& pieces) {
-    std::vector<std::byte> out(extent_table_header_bytes + pieces.size() * piece_bytes);
-    const std::span<std::byte> bytes(out);
-    store_magic(bytes, extent_table_magic);
-    store<uint64_t>(bytes, 8, pieces.size());
-    for (size_t i = 0; i < pieces.size(); ++i) {
-        const size_t at = extent_table_header_bytes + i * piece_bytes;
-        store<uint64_t>(bytes, at, pieces[i].extent.first);
-        store<uint32_t>(bytes, at + 8, static_cast<uint32_t>(pieces[i].extent.count));
-        store<uint32_t>(bytes, at + 12, pieces[i].crc);
-    }
-    return out;
-}
-
-Result<std::vector<Piece>> decode_extent_table(std::span<const std::byte> bytes,
-                                               uint64_t data_pages, uint64_t total_pages) {
-    if (bytes.size() < extent_table_header_bytes || !has_magic(bytes, extent_table_magic))
-        return fail("not an extent table");
-    const auto count = load<uint64_t>(bytes, 8);
-    if (count != (bytes.size() - extent_table_header_bytes) / piece_bytes ||
-        (bytes.size() - extent_table_header_bytes) % piece_bytes != 0)
-        return fail("length and number of extents disagree");
-    std::vector<Piece> pieces;
-    pieces.reserve(count);
-    uint64_t pages = 0;
-    for (uint64_t i = 0; i < count; ++i) {
-        const size_t at = extent_table_header_bytes + i * piece_bytes;
-        const Piece piece{{load<uint64_t>(bytes, at), load<uint32_t>(bytes, at + 8)},
-                          load<uint32_t>(bytes, at + 12)};
-        if (piece.extent.count == 0 || piece.extent.count > piece_pages ||
-            !inside(piece.extent, total_pages))
-            return fail(fmt::format("extent {} lies outside the pool", i));
-        pages += piece.extent.count;
-        pieces.push_back(piece);
-    }
-    if (pages != data_pages) return fail("extents and number of pages disagree");
-    return pieces;
 }
 
 std::string to_hex(std::span<const uint8_t, 16> bytes) {

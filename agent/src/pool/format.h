@@ -32,11 +32,20 @@ inline constexpr uint64_t max_template_id = uint64_t{1} << 60;
 inline constexpr uint64_t max_blob_bytes = uint64_t{256} << 20;
 inline constexpr uint64_t piece_pages = 256;  ///< pages under one checksum: 1 MiB
 
+/// Templates of one domain share pages of equal contents.
+inline constexpr uint64_t feature_dedup = 1;
+inline constexpr uint64_t known_features = feature_dedup;
+
 using Block = std::array<std::byte, block_bytes>;
 
 /// Pages that `bytes` bytes occupy.
 constexpr uint64_t pages_for(uint64_t bytes) {
     return (bytes + page_size - 1) / page_size;
+}
+
+/// The extent lies in an area of `total` pages; written so that nothing can overflow.
+constexpr bool inside(PageExtent extent, uint64_t total) {
+    return extent.count <= total && extent.first <= total - extent.count;
 }
 
 struct Superblock {
@@ -50,7 +59,9 @@ struct Superblock {
     uint32_t catalogue_crc = 0;
     uint64_t catalogue_bytes = 0;
     uint64_t lease_epoch = 0;  ///< of the writer that committed this
+    uint64_t features = 0;     ///< what a reader must know; never changes
 
+    [[nodiscard]] bool dedup() const { return (features & feature_dedup) != 0; }
     [[nodiscard]] uint64_t total_pages() const { return (size_bytes - data_offset) / page_size; }
     [[nodiscard]] uint64_t byte_offset(uint64_t page) const {
         return data_offset + page * page_size;
@@ -61,7 +72,7 @@ struct Superblock {
 enum class SuperblockFault {
     foreign,  ///< no magic
     damaged,  ///< checksum or contents
-    future,   ///< whole, but of a later version of the format
+    future,   ///< whole, but of a later version of the format, or with unknown features
 };
 [[nodiscard]] Block encode(const Superblock& superblock);
 [[nodiscard]] std::expected<Superblock, SuperblockFault> decode_superblock(const Block& block);
@@ -69,11 +80,15 @@ enum class SuperblockFault {
 struct FutureVersion {
     uint32_t version = 0;
     uint64_t generation = 0;
+    uint64_t unknown_features = 0;
 };
 [[nodiscard]] FutureVersion future_version(const Block& block);
 
 /// Where a new pool of `size_bytes` puts its slots and its data.
 [[nodiscard]] Superblock geometry_for(uint64_t size_bytes);
+
+/// The pool that a device or file holds, from either superblock; nothing if neither is whole.
+[[nodiscard]] std::optional<Superblock> newest_superblock(const std::array<Block, 2>& blocks);
 
 struct LeaseBlock {
     uint64_t epoch = 0;
@@ -84,11 +99,17 @@ struct LeaseBlock {
     std::array<uint8_t, 16> boot_id{};
     std::string host;
     std::string purpose;
+    uint64_t sequence = 0;  ///< 0: the only copy; else the higher one of the two counts
     bool operator==(const LeaseBlock&) const = default;
+
+    /// True if both name the same writer.
+    [[nodiscard]] bool same_writer(const LeaseBlock& other) const;
 };
 [[nodiscard]] std::array<std::byte, lease_bytes> encode(const LeaseBlock& lease);
-/// Nothing if the block is damaged. Bytes behind the first 512 must be zero.
+/// Nothing if the block is damaged.
 [[nodiscard]] std::optional<LeaseBlock> decode_lease(const Block& block);
+/// Which of the two copies decode_lease() takes; nothing if the block is damaged.
+[[nodiscard]] std::optional<size_t> newest_lease_copy(const Block& block);
 
 /// Bytes stored in pages of their own. The checksum covers whole pages, padding included.
 struct BlobLocation {
@@ -138,10 +159,19 @@ struct Piece {
     PageExtent extent;
     uint32_t crc = 0;
 };
-[[nodiscard]] std::vector<std::byte> encode(const std::vector<Piece>& pieces);
-[[nodiscard]] Result<std::vector<Piece>> decode_extent_table(std::span<const std::byte> bytes,
-                                                             uint64_t data_pages,
-                                                             uint64_t total_pages);
+/// What a template's data pages are.
+struct ExtentTable {
+    std::vector<Piece> pieces;
+    /// Pools with dedup only: the pieces ascend, and their pages may be other templates' as well.
+    bool dedup = false;
+    uint64_t references = 0;            ///< pages before equal ones were stored once
+    std::vector<uint64_t> page_hashes;  ///< XXH3-64 of each page, in the order of the pieces
+};
+[[nodiscard]] std::vector<std::byte> encode(const ExtentTable& table);
+/// `dedup`: which of the two kinds the pool has.
+[[nodiscard]] Result<ExtentTable> decode_extent_table(std::span<const std::byte> bytes,
+                                                      uint64_t data_pages, uint64_t total_pages,
+                                                      bool dedup);
 
 /// 16 bytes as 32 hexadecimal digits, and back.
 [[nodiscard]] std::string to_hex(std::span<const uint8_t, 16> bytes);

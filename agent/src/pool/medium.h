@@ -23,7 +23,14 @@ class Medium {
     /// For mmap and for lock queries. Locks that must end with their owner are taken on reopen().
     [[nodiscard]] virtual int fd() const = 0;
     [[nodiscard]] virtual OpenMode mode() const = 0;
+    /// True if other hosts may write to the medium as well. Locks do not reach them, so the lease
+    /// block binds (FORMAT.md, "Several hosts").
+    [[nodiscard]] virtual bool across_hosts() const { return false; }
+    /// The whole medium as shared memory; empty if it is not memory.
+    [[nodiscard]] virtual std::span<const std::byte> mapping() const { return {}; }
     [[nodiscard]] virtual Result<uint64_t> size() const = 0;
+    /// Changes with every commit.
+    [[nodiscard]] virtual Result<std::string> state() const = 0;
     /// Bytes of storage really occupied.
     [[nodiscard]] virtual Result<uint64_t> allocated_bytes() const = 0;
 
@@ -55,6 +62,7 @@ class FileMedium : public Medium {
     [[nodiscard]] OpenMode mode() const override { return mode_; }
     [[nodiscard]] Result<uint64_t> size() const override;
     [[nodiscard]] Result<uint64_t> allocated_bytes() const override;
+    [[nodiscard]] Result<std::string> state() const override;
     [[nodiscard]] Result<> read(std::span<std::byte> buffer, uint64_t offset) const override;
     [[nodiscard]] Result<> write(std::span<const std::byte> data, uint64_t offset) override;
     [[nodiscard]] Result<bool> punch(uint64_t offset, uint64_t length) override;

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 
+#include "pool/allocator.h"
 #include "pool/lease.h"
+#include "pool/reference.h"
 #include "pool/snapshot.h"
 #include "util/lock.h"
 
@@ -42,6 +44,35 @@ Result<std::string> read_entry_blob(const PoolState& state, const TemplateRecord
     return read_blob(medium, snapshot.superblock, entry->*blob, what);
 }
 
+/// Where templates share pages, each page counts once.
+void count_shared_pages(PoolState& state, PoolInfo& info) {
+    PageSet live;
+    PageSet all;
+    uint64_t references = 0;
+    uint64_t data_pages = 0;
+    PageSet data;
+    for (const CatalogueEntry& entry : state.snapshot.catalogue.entries) {
+        std::vector<PageExtent> extents = {entry.manifest.extent(), entry.profile.extent(),
+                                           entry.extent_table.extent()};
+        if (const DataPages* pages = state.data_pages_of(entry)) {
+            references += pages->references;
+            for (const PageExtent& extent : pages->extents) data.add(extent);
+            extents.insert(extents.end(), pages->extents.begin(), pages->extents.end());
+        } else {
+            data_pages += entry.data_pages;
+            info.warnings.push_back(
+                fmt::format("the extent table of template {} is damaged", entry.name));
+        }
+        for (const PageExtent& extent : extents) {
+            all.add(extent);
+            if (entry.state == TemplateState::live) live.add(extent);
+        }
+    }
+    info.used_pages = all.count() + data_pages;
+    info.retired_pages = count_difference(all, live);
+    info.dedup_saved_pages = references - std::min(references, data.count());
+}
+
 }  // namespace
 
 Pool::Pool(std::shared_ptr<PoolState> state) : state_(std::move(state)) {}
@@ -50,33 +81,55 @@ Pool& Pool::operator=(Pool&&) noexcept = default;
 Pool::~Pool() = default;
 
 Result<Pool> Pool::open(const std::string& path, OpenMode mode) {
-    TRY_ASSIGN(auto medium, FileMedium::open(path, mode));
+    TRY_ASSIGN(auto medium, open_medium(path, mode));
     return open(std::move(medium));
 }
 
 Result<Pool> Pool::open(std::shared_ptr<Medium> medium) {
     TRY_ASSIGN(Snapshot snapshot, load_snapshot(*medium));
-    return Pool(std::make_shared<PoolState>(PoolState{std::move(medium), std::move(snapshot)}));
+    return Pool(std::make_shared<PoolState>(std::move(medium), std::move(snapshot)));
 }
 
 Result<PoolInfo> Pool::info() const {
     const Snapshot& snapshot = state_->snapshot;
     PoolInfo info;
     info.path = path();
-    info.uuid = to_uuid(snapshot.superblock.uuid);
+    info.uuid = uuid();
     info.medium = state_->medium->kind();
+    info.dedup = dedup();
+    info.across_hosts = state_->medium->across_hosts();
     info.format_version = format_version;
     info.generation = snapshot.superblock.generation;
     info.size_bytes = snapshot.superblock.size_bytes;
-    info.total_pages = snapshot.superblock.total_pages();
+    info.total_pages = total_pages();
+    TRY_ASSIGN(info.allocated_bytes, state_->medium->allocated_bytes());
+    TRY_ASSIGN(info.lease_holder, lease_holder(*state_->medium));
+    info.warnings = snapshot.warnings(!info.lease_holder.empty());
+    if (info.dedup) {
+        count_shared_pages(*state_, info);
+        return info;
+    }
     for (const CatalogueEntry& entry : snapshot.catalogue.entries) {
         info.used_pages += entry.all_pages();
         if (entry.state == TemplateState::retired) info.retired_pages += entry.all_pages();
     }
-    TRY_ASSIGN(info.allocated_bytes, state_->medium->allocated_bytes());
-    TRY_ASSIGN(info.lease_holder, lease_holder(*state_->medium));
-    info.warnings = snapshot.warnings(!info.lease_holder.empty());
     return info;
+}
+
+std::string Pool::uuid() const {
+    return to_uuid(state_->snapshot.superblock.uuid);
+}
+
+uint64_t Pool::total_pages() const {
+    return state_->snapshot.superblock.total_pages();
+}
+
+bool Pool::dedup() const {
+    return state_->snapshot.superblock.dedup();
+}
+
+Result<std::string> Pool::state() const {
+    return state_->medium->state();
 }
 
 Result<> Pool::refresh() {
@@ -118,6 +171,14 @@ const std::string& Pool::path() const {
 
 int Pool::fd() const {
     return state_->medium->fd();
+}
+
+std::shared_ptr<const Medium> Pool::medium() const {
+    return state_->medium;
+}
+
+std::span<const std::byte> Pool::mapping() const {
+    return state_->medium->mapping();
 }
 
 uint64_t Pool::byte_offset(uint64_t page) const {

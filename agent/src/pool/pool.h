@@ -47,15 +47,18 @@ struct TemplateRecord {
 struct PoolInfo {
     std::string path;
     std::string uuid;
-    std::string medium;  ///< "file"
+    std::string medium;         ///< "file" or "dax"
+    bool dedup = false;         ///< templates of a domain share pages of equal contents
+    bool across_hosts = false;  ///< other hosts may use the medium as well
     uint32_t format_version = 0;
     uint64_t generation = 0;
-    uint64_t size_bytes = 0;       ///< limit of the pool
-    uint64_t total_pages = 0;      ///< pages in the data area
-    uint64_t used_pages = 0;       ///< referenced by the catalogue in use, retired ones included
-    uint64_t retired_pages = 0;    ///< of removed templates, waiting for gc
-    uint64_t allocated_bytes = 0;  ///< blocks the file really occupies
-    std::string lease_holder;      ///< "pid 17 (memplate template build) since …", empty if none
+    uint64_t size_bytes = 0;         ///< limit of the pool
+    uint64_t total_pages = 0;        ///< pages in the data area
+    uint64_t used_pages = 0;         ///< referenced by the catalogue in use, retired ones included
+    uint64_t retired_pages = 0;      ///< of removed templates only, waiting for gc
+    uint64_t dedup_saved_pages = 0;  ///< equal pages that are stored once, repetitions not counted
+    uint64_t allocated_bytes = 0;    ///< blocks the file really occupies
+    std::string lease_holder;        ///< "pid 17 (memplate template build) since …", empty if none
     std::vector<std::string> warnings;  ///< e.g. one damaged superblock, previous catalogue in use
 };
 
@@ -78,6 +81,21 @@ using OnBytes = std::function<Result<>(uint64_t bytes)>;
 
 enum class OpenMode { read_only, read_write };
 
+/// Whether anybody uses pages in a way that pins do not show (memory of running processes that the
+/// kernel module filled).
+using PagesInUse = std::function<Result<bool>(const PageExtent&)>;
+
+struct CreateOptions {
+    bool dedup = false;  ///< always on for pools on a device
+    /// On a device: destroys the pool or the data it holds.
+    bool force = false;
+    PagesInUse pages_in_use = {};
+};
+
+struct RemoveOptions {
+    PagesInUse pages_in_use = {};
+};
+
 /// Keeps the pages of one template from being reclaimed while it lives (a shared lock on the open
 /// file, so also while any mapping made through `fd()` lives).
 class TemplatePin {
@@ -95,22 +113,38 @@ class TemplatePin {
 class Pool {
   public:
     /// Creates a pool file of at most `size_bytes` (sparse). Refuses an existing path.
-    static Result<Pool> create(const std::string& path, uint64_t size_bytes);
-    /// Opens and validates. One clear line each for: missing, not a pool, truncated, future
-    /// version, both superblocks or catalogues damaged.
+    static Result<Pool> create(const std::string& path, uint64_t size_bytes,
+                               const CreateOptions& options = {});
+    /// Creates a pool on a whole device DAX device, after checking that it can carry one.
+    /// `reference`: a file to create that stands for the pool; empty or `device`: none.
+    static Result<Pool> create_on_device(const std::string& device, const std::string& reference,
+                                         const CreateOptions& options = {});
+    /// The same on a medium that is open already, of whose whole size.
+    static Result<Pool> create_on(std::shared_ptr<Medium> medium,
+                                  const CreateOptions& options = {});
+    /// Opens and validates: a pool file, a device, or a file that stands for a pool on a device.
+    /// One clear line each for: missing, not a pool, truncated, future version, both superblocks or
+    /// catalogues damaged.
     static Result<Pool> open(const std::string& path, OpenMode mode = OpenMode::read_only);
     /// The same on a medium that is open already.
     static Result<Pool> open(std::shared_ptr<Medium> medium);
-    /// Removes a pool file, damaged or not. Refused while a writer or an instance uses it.
-    static Result<> remove_file(const std::string& path);
-    /// True if the file begins like a pool; says nothing about its health.
+    /// Removes a pool, damaged or not: deletes its file, or wipes the superblocks on its device.
+    /// Refused while a writer or an instance uses it.
+    static Result<> remove(const std::string& path, const RemoveOptions& options = {});
+    /// True if the path begins like a pool or stands for one; says nothing about its health.
     static bool is_pool(const std::string& path);
 
     Pool(Pool&&) noexcept;
     Pool& operator=(Pool&&) noexcept;
     ~Pool();
 
+    /// Of a pool with dedup: reads the extent tables of all templates, once each.
     [[nodiscard]] Result<PoolInfo> info() const;
+    [[nodiscard]] std::string uuid() const;
+    [[nodiscard]] uint64_t total_pages() const;
+    [[nodiscard]] bool dedup() const;
+    /// Changes with every commit, whoever makes it: what was verified in this state is still whole.
+    [[nodiscard]] Result<std::string> state() const;
     /// Re-reads the superblocks: sees what a writer has committed meanwhile.
     Result<> refresh();
     /// Live templates by name.
@@ -122,7 +156,12 @@ class Pool {
     [[nodiscard]] Result<std::string> read_profile(const TemplateRecord& record) const;
 
     [[nodiscard]] const std::string& path() const;
+    /// Of a device it can only be mapped, MAP_SHARED.
     [[nodiscard]] int fd() const;
+    /// What the pages are read through; may outlive the pool.
+    [[nodiscard]] std::shared_ptr<const Medium> medium() const;
+    /// The whole pool as shared memory, page n at byte_offset(n); empty for pool files.
+    [[nodiscard]] std::span<const std::byte> mapping() const;
     /// Byte offset of a page in the medium: what mmap's offset must be.
     [[nodiscard]] uint64_t byte_offset(uint64_t page) const;
     /// Pages [first, first+count) into `buffer`; bounds-checked, not checksummed.
@@ -144,15 +183,31 @@ class Pool {
     std::shared_ptr<PoolState> state_;
 };
 
+struct AcquireOptions {
+    /// Take the lease over from this host, which does not write any more (the lease block says it
+    /// does); "unknown" if the block is damaged. Pools on devices only.
+    std::string break_lease_of;
+};
+
+struct GcOptions {
+    PagesInUse pages_in_use = {};
+    /// The caller knows that no other host uses removed templates. Without it, a pool on a device
+    /// that other hosts may use keeps them.
+    bool no_other_hosts = false;
+};
+
 /// The one writer of a pool. Holding it is holding the lease; ends with the object or the process.
 class Writer {
   public:
     /// Fails at once, naming the holder, if another writer has the lease.
-    static Result<Writer> acquire(Pool& pool, const std::string& purpose);
+    static Result<Writer> acquire(Pool& pool, const std::string& purpose,
+                                  const AcquireOptions& options = {});
 
     Writer(Writer&&) noexcept;
     Writer& operator=(Writer&&) noexcept;
     ~Writer();
+
+    [[nodiscard]] bool dedup() const;
 
     /// Starts a template: pages reserved and written below become part of it at commit; if commit
     /// is not reached they are free again. A template begun earlier and not committed is dropped.
@@ -162,6 +217,9 @@ class Writer {
     /// Writes whole pages inside what this template has reserved. If the medium fails, the template
     /// is dropped.
     Result<> write_pages(uint64_t first_page, std::span<const std::byte> data);
+    /// Puts whole pages somewhere: in a pool with dedup, those that the domain has already are not
+    /// stored again. Returns where they are, in order, contiguous parts joined.
+    Result<std::vector<PageExtent>> add_pages(std::span<const std::byte> data);
     /// Stores the manifest, makes everything durable, and publishes the template atomically.
     /// `replace`: a live template of that name is retired in the same step. After an I/O error the
     /// pool holds the old or the new catalogue, whole; open it again to see which.
@@ -175,9 +233,10 @@ class Writer {
     struct GcReport {
         uint64_t freed_pages = 0;
         uint64_t still_in_use_pages = 0;  ///< retired, but instances still map them
+        uint64_t other_hosts_pages = 0;   ///< retired, but other hosts may use them
     };
     /// Returns retired pages that nobody has pinned, and gives their blocks back to the medium.
-    Result<GcReport> gc();
+    Result<GcReport> gc(const GcOptions& options = {});
     /// Raises the size limit.
     Result<> grow(uint64_t size_bytes);
 

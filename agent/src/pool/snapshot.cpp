@@ -5,6 +5,7 @@
 #include <chrono>
 #include <thread>
 
+#include "pool/allocator.h"
 #include "util/hash.h"
 
 namespace memplate::pool {
@@ -34,8 +35,8 @@ Result<Catalogue> read_catalogue(const Medium& medium, const Superblock& superbl
 bool same_pool(const Superblock& newer, const Superblock& older) {
     return newer.uuid == older.uuid && newer.slot_offset == older.slot_offset &&
            newer.slot_bytes == older.slot_bytes && newer.data_offset == older.data_offset &&
-           newer.size_bytes >= older.size_bytes && newer.generation > older.generation &&
-           newer.slot != older.slot;
+           newer.features == older.features && newer.size_bytes >= older.size_bytes &&
+           newer.generation > older.generation && newer.slot != older.slot;
 }
 
 Damage superblock_damage(size_t index) {
@@ -91,6 +92,12 @@ class Loader {
                 if (!future || found.generation > future->generation) future = found;
             }
         }
+        if (future && future->generation >= snapshot_.newest_generation &&
+            future->unknown_features != 0)
+            return fail(ErrorKind::unsupported,
+                        fmt::format("{}: the pool has features that this memplate does not know "
+                                    "(bits {:#x}); use a newer memplate",
+                                    medium_.path(), future->unknown_features));
         if (future && future->generation >= snapshot_.newest_generation)
             return fail(ErrorKind::unsupported,
                         fmt::format("{}: the pool has format version {}, this memplate reads up to "
@@ -228,15 +235,26 @@ Result<std::string> read_blob(const Medium& medium, const Superblock& superblock
     return bytes;
 }
 
-Result<std::vector<Piece>> read_extent_table(const Medium& medium, const Superblock& superblock,
-                                             const CatalogueEntry& entry) {
+Result<ExtentTable> read_extent_table(const Medium& medium, const Superblock& superblock,
+                                      const CatalogueEntry& entry) {
     const std::string what = fmt::format("extent table of template {}", entry.name);
     TRY_ASSIGN(const std::string bytes, read_blob(medium, superblock, entry.extent_table, what));
-    auto pieces = decode_extent_table(bytes_of(bytes), entry.data_pages, superblock.total_pages());
-    if (!pieces)
-        return Failure(std::move(pieces.error())
+    auto table = decode_extent_table(bytes_of(bytes), entry.data_pages, superblock.total_pages(),
+                                     superblock.dedup());
+    if (!table)
+        return Failure(std::move(table.error())
                            .context(fmt::format("{}: the {} is damaged", medium.path(), what)));
-    return pieces;
+    return table;
+}
+
+const DataPages* PoolState::data_pages_of(const CatalogueEntry& entry) {
+    if (const auto known = data_pages.find(entry.id); known != data_pages.end())
+        return &known->second;
+    const auto table = read_extent_table(*medium, snapshot.superblock, entry);
+    if (!table) return nullptr;
+    PageSet pages;
+    for (const Piece& piece : table->pieces) pages.add(piece.extent);
+    return &data_pages.emplace(entry.id, DataPages{pages.runs(), table->references}).first->second;
 }
 
 }  // namespace memplate::pool

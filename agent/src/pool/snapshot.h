@@ -3,6 +3,8 @@
 // One consistent view of a pool's metadata, read from the medium and checked.
 #pragma once
 
+#include <map>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -38,14 +40,25 @@ struct Snapshot {
 /// `what` names the blob in errors. The result is exactly location.bytes long.
 [[nodiscard]] Result<std::string> read_blob(const Medium& medium, const Superblock& superblock,
                                             const BlobLocation& location, std::string_view what);
-[[nodiscard]] Result<std::vector<Piece>> read_extent_table(const Medium& medium,
-                                                           const Superblock& superblock,
-                                                           const CatalogueEntry& entry);
+[[nodiscard]] Result<ExtentTable> read_extent_table(const Medium& medium,
+                                                    const Superblock& superblock,
+                                                    const CatalogueEntry& entry);
+
+/// The data pages of a template.
+struct DataPages {
+    std::vector<PageExtent> extents;
+    uint64_t references = 0;
+};
 
 /// What Pool's methods share.
 struct PoolState {
     std::shared_ptr<Medium> medium;
     Snapshot snapshot;
+    /// By template id, as far as they were needed. Immutable: an id is never reused.
+    std::map<uint64_t, DataPages> data_pages;
+
+    /// Nothing if the extent table is damaged.
+    const DataPages* data_pages_of(const CatalogueEntry& entry);
 };
 
 }  // namespace memplate::pool

@@ -3,6 +3,7 @@
 // Reads back everything a pool refers to. Every byte is under some checksum, so any byte that
 // changed is found, and named by the part it belongs to.
 #include <algorithm>
+#include <map>
 
 #include "pool/allocator.h"
 #include "pool/lease.h"
@@ -38,6 +39,7 @@ class Verifier {
             if (current) break;
             report_.damages.resize(damages_before);
             owned_ = {};
+            shared_.clear();
             TRY_ASSIGN(snapshot_, load_snapshot(medium_));
         }
         ++report_.templates;
@@ -56,19 +58,21 @@ class Verifier {
         TRY(blob(entry.profile, "profile"));
         TRY_ASSIGN(const auto table, blob(entry.extent_table, "extent table"));
         if (!table) return {};
-        const auto pieces = decode_extent_table(bytes_of(*table), entry.data_pages,
-                                                snapshot_.superblock.total_pages());
-        if (!pieces) {
-            damage(fmt::format("extent table ({})", pieces.error().message),
+        const auto decoded =
+            decode_extent_table(bytes_of(*table), entry.data_pages,
+                                snapshot_.superblock.total_pages(), snapshot_.superblock.dedup());
+        if (!decoded) {
+            damage(fmt::format("extent table ({})", decoded.error().message),
                    entry.extent_table.extent());
             return {};
         }
         std::vector<std::byte> buffer(piece_pages * page_size);
-        for (size_t i = 0; i < pieces->size(); ++i) {
-            const Piece& piece = (*pieces)[i];
+        const std::vector<Piece>& pieces = decoded->pieces;
+        for (size_t i = 0; i < pieces.size(); ++i) {
+            const Piece& piece = pieces[i];
             const auto part = std::span(buffer).first(piece.extent.count * page_size);
             const std::string what = fmt::format("extent {}", i);
-            own(piece.extent, what);
+            own_data(piece.extent, entry.domain, what);
             TRY_ASSIGN(const bool whole, read_and_check(piece.extent, piece.crc, part, what));
             if (whole) hash.update(part);
         }
@@ -89,10 +93,23 @@ class Verifier {
                                    extent.count * page_size});
     }
 
-    /// Two owners of a page can only come from a damaged or forged pool.
+    /// Two owners of a page can only come from a damaged or forged pool: but for data pages of one
+    /// domain, where the pool shares those.
     void own(PageExtent extent, const std::string& what) {
-        if (owned_.overlaps(extent)) damage(what + " (shares pages with another part)", extent);
+        bool taken = owned_.overlaps(extent);
+        for (const auto& [domain, pages] : shared_) taken = taken || pages.overlaps(extent);
+        if (taken) damage(what + " (shares pages with another part)", extent);
         owned_.add(extent);
+    }
+
+    void own_data(PageExtent extent, const std::string& domain, const std::string& what) {
+        if (!snapshot_.superblock.dedup()) return own(extent, what);
+        if (owned_.overlaps(extent)) damage(what + " (shares pages with another part)", extent);
+        for (const auto& [other, pages] : shared_) {
+            if (other != domain && pages.overlaps(extent))
+                damage(what + " (shares pages with another domain)", extent);
+        }
+        shared_[domain].add(extent);
     }
 
     Result<bool> read_and_check(PageExtent extent, uint32_t crc, std::span<std::byte> buffer,
@@ -126,6 +143,7 @@ class Verifier {
     VerifyReport report_;
     std::string name_;
     PageSet owned_;
+    std::map<std::string, PageSet> shared_;  ///< data pages by domain; pools with dedup only
 };
 
 }  // namespace

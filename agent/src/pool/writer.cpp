@@ -3,7 +3,6 @@
 
 #include "pool/writer_state.h"
 #include "util/clock.h"
-#include "util/lock.h"
 #include "util/text.h"
 
 namespace memplate::pool {
@@ -45,20 +44,31 @@ Writer::Writer(Writer&&) noexcept = default;
 Writer& Writer::operator=(Writer&&) noexcept = default;
 Writer::~Writer() = default;
 
-Result<Writer> Writer::acquire(Pool& pool, const std::string& purpose) {
+Result<Writer> Writer::acquire(Pool& pool, const std::string& purpose,
+                               const AcquireOptions& options) {
     Medium& medium = *pool.state_->medium;
     if (medium.mode() != OpenMode::read_write)
         return fail(medium.path() + ": the pool was opened for reading only");
     TRY_ASSIGN(UniqueFd lease_fd, lock_lease(medium));
+    TRY(check_other_hosts(medium, options.break_lease_of));
     // In full, even if the superblocks are the same: a writer that died half-way shows in its slot.
     TRY_ASSIGN(pool.state_->snapshot, load_snapshot(medium));
     const Snapshot& snapshot = pool.state_->snapshot;
     const uint64_t last_epoch = snapshot.lease ? snapshot.lease->epoch : 0;
     const uint64_t epoch = std::max(last_epoch, snapshot.superblock.lease_epoch) + 1;
-    auto state =
-        std::make_unique<WriterState>(pool.state_, std::move(lease_fd), own_lease(epoch, purpose));
+    const LeaseBlock lease = own_lease(epoch, purpose);
+    if (medium.across_hosts()) {
+        TRY(write_lease(medium, lease));
+        TRY(settle_lease(medium, lease));
+        TRY_ASSIGN(pool.state_->snapshot, load_snapshot(medium));
+    }
+    auto state = std::make_unique<WriterState>(pool.state_, std::move(lease_fd), lease);
     TRY(state->prepare());
     return Writer(std::move(state));
+}
+
+bool Writer::dedup() const {
+    return state_->snapshot().superblock.dedup();
 }
 
 Result<> Writer::begin(const std::string& name, const std::string& domain) {
@@ -66,7 +76,9 @@ Result<> Writer::begin(const std::string& name, const std::string& domain) {
     TRY(check_name("template name", name));
     if (!domain.empty()) TRY(check_name("domain", domain));
     TRY(state_->check_room());
-    state_->draft = Draft{name, domain, {}, {}};
+    state_->draft.emplace();
+    state_->draft->name = name;
+    state_->draft->domain = domain;
     state_->find_free_pages();
     return {};
 }
@@ -76,6 +88,7 @@ Result<PageExtent> Writer::reserve(uint64_t count) {
     TRY_ASSIGN(const PageExtent extent, state_->reserve(count));
     state_->draft->extents.push_back(extent);
     state_->draft->reserved.add(extent);
+    state_->draft->references += extent.count;
     return extent;
 }
 
@@ -89,12 +102,23 @@ Result<> Writer::write_pages(uint64_t first_page, std::span<const std::byte> dat
                                 state_->path(), extent.first, extent.count));
     auto written =
         state_->medium().write(data, state_->snapshot().superblock.byte_offset(first_page));
-    if (!written) {
-        // A template with pages missing must not be committed by mistake.
-        state_->draft.reset();
-        state_->find_free_pages();
-    }
+    // A template with pages missing must not be committed by mistake.
+    if (!written) state_->drop_draft();
     return written;
+}
+
+Result<std::vector<PageExtent>> Writer::add_pages(std::span<const std::byte> data) {
+    if (!state_->draft) return fail(state_->path() + ": pages added outside a template");
+    if (data.empty() || data.size() % page_size != 0)
+        return fail(fmt::format("{}: {} bytes are not whole pages", state_->path(), data.size()));
+    if (!state_->snapshot().superblock.dedup()) {
+        TRY_ASSIGN(const PageExtent extent, reserve(data.size() / page_size));
+        TRY(write_pages(extent.first, data));
+        return std::vector{extent};
+    }
+    auto extents = state_->store_once(data);
+    if (!extents) state_->drop_draft();
+    return extents;
 }
 
 Result<TemplateRecord> Writer::commit(std::string_view manifest, bool replace) {
@@ -122,9 +146,9 @@ Result<TemplateRecord> Writer::commit(std::string_view manifest, bool replace) {
     entry.created = unix_time();
     TRY_ASSIGN(entry.manifest, state_->store_blob(manifest, "manifest"));
     TRY_ASSIGN(const auto contents, state_->read_contents(draft, manifest));
-    for (const Piece& piece : contents.pieces) entry.data_pages += piece.extent.count;
+    for (const Piece& piece : contents.table.pieces) entry.data_pages += piece.extent.count;
     entry.hash = from_hex(contents.hash).value();
-    const auto table = encode(contents.pieces);
+    const auto table = encode(contents.table);
     const std::string_view table_bytes(reinterpret_cast<const char*>(table.data()), table.size());
     TRY_ASSIGN(entry.extent_table, state_->store_blob(table_bytes, "extent table"));
     next.entries.push_back(entry);
@@ -151,55 +175,6 @@ Result<> Writer::remove(const std::string& name) {
     TRY_ASSIGN(CatalogueEntry * entry, find_live(*state_, next, name));
     entry->state = TemplateState::retired;
     return state_->publish(std::move(next));
-}
-
-Result<Writer::GcReport> Writer::gc() {
-    TRY(state_->check_usable());
-    const Snapshot& snapshot = state_->snapshot();
-    PageSet before = state_->pages_of(snapshot.catalogue, nullptr);
-    if (snapshot.previous) {
-        for (const PageExtent& run : state_->pages_of(*snapshot.previous, nullptr).runs())
-            before.add(run);
-    }
-    GcReport report;
-    Catalogue next = snapshot.catalogue;
-    // The pin locks of what goes are held until its pages are free: a reader that comes meanwhile
-    // is told that the template is gone.
-    const int lease_fd = state_->lease_fd();
-    std::vector<uint64_t> locked;
-    const auto reclaim = [&]() -> Result<> {
-        for (const CatalogueEntry& entry : snapshot.catalogue.entries) {
-            if (entry.state != TemplateState::retired) continue;
-            TRY_ASSIGN(const bool unused,
-                       try_lock_range(lease_fd, LockMode::exclusive, pin_lock_offset(entry.id), 1));
-            if (unused) {
-                locked.push_back(entry.id);
-            } else {
-                report.still_in_use_pages += entry.all_pages();
-            }
-        }
-        std::erase_if(next.entries, [&](const CatalogueEntry& entry) {
-            return std::ranges::find(locked, entry.id) != locked.end();
-        });
-        if (!locked.empty()) TRY(state_->publish(next));
-        // Once more if the generation before still refers to pages that this one does not.
-        const bool same =
-            snapshot.previous && snapshot.previous->entries == snapshot.catalogue.entries;
-        if (!same) TRY(state_->publish(next));
-        TRY(state_->check_pages_known());
-        for (const PageExtent& run : state_->free_runs()) {
-            TRY_ASSIGN(const bool punched,
-                       state_->medium().punch(snapshot.superblock.byte_offset(run.first),
-                                              run.count * page_size));
-            if (!punched) break;  // the medium keeps the storage; the pages are free all the same
-        }
-        return {};
-    };
-    auto done = reclaim();
-    for (const uint64_t id : locked) (void)unlock_range(lease_fd, pin_lock_offset(id), 1);
-    if (!done) return Failure(std::move(done.error()));
-    report.freed_pages = count_difference(before, state_->pages_of(snapshot.catalogue, nullptr));
-    return report;
 }
 
 Result<> Writer::grow(uint64_t size_bytes) {

@@ -20,7 +20,8 @@ WriterState::~WriterState() {
 Result<> WriterState::prepare() {
     const bool whole = snapshot().whole();
     if (!whole) TRY(check_repair());
-    TRY(write_lease(medium(), lease_));
+    // Across hosts it is written, and has settled, already.
+    if (!medium().across_hosts()) TRY(write_lease(medium(), lease_));
     find_free_pages();
     if (whole) return {};
     Catalogue next = snapshot().catalogue;
@@ -62,11 +63,18 @@ Result<> WriterState::check_pages_known() const {
 
 Result<> WriterState::check_lease() const {
     TRY_ASSIGN(const auto lease, read_lease(medium()));
-    if (lease && lease->epoch == lease_.epoch) return {};
+    if (lease && lease->same_writer(lease_)) return {};
+    if (lease && medium().across_hosts())
+        return fail(fmt::format("{}: host {} has taken the lease over; nothing was committed",
+                                path(), lease->host));
     return fail(
         fmt::format("{}: another writer has taken the lease (it needs locks that work across "
                     "all its users); nothing was committed",
                     path()));
+}
+
+Result<> WriterState::check_still_alone() const {
+    return medium().across_hosts() ? check_lease() : Result<>();
 }
 
 PageSet WriterState::pages_of(const Catalogue& catalogue, std::vector<std::string>* unknown) {
@@ -75,20 +83,19 @@ PageSet WriterState::pages_of(const Catalogue& catalogue, std::vector<std::strin
         pages.add(entry.manifest.extent());
         pages.add(entry.profile.extent());
         pages.add(entry.extent_table.extent());
-        auto known = data_extents_.find(entry.id);
-        if (known == data_extents_.end()) {
-            const auto pieces = read_extent_table(medium(), snapshot().superblock, entry);
-            if (!pieces) {
-                if (unknown != nullptr) unknown->push_back(entry.name);
-                continue;
-            }
-            PageSet data;
-            for (const Piece& piece : *pieces) data.add(piece.extent);
-            known = data_extents_.emplace(entry.id, data.runs()).first;
+        const DataPages* data = pool_->data_pages_of(entry);
+        if (data == nullptr) {
+            if (unknown != nullptr) unknown->push_back(entry.name);
+            continue;
         }
-        for (const PageExtent& extent : known->second) pages.add(extent);
+        for (const PageExtent& extent : data->extents) pages.add(extent);
     }
     return pages;
+}
+
+std::vector<PageExtent> WriterState::data_extents_of(const CatalogueEntry& entry) {
+    const DataPages* data = pool_->data_pages_of(entry);
+    return data == nullptr ? std::vector<PageExtent>() : data->extents;
 }
 
 void WriterState::find_free_pages() {
@@ -100,30 +107,46 @@ void WriterState::find_free_pages() {
     }
     if (draft) {
         for (const PageExtent& run : draft->reserved.runs()) occupied.add(run);
+        for (const PageExtent& run : draft->shared.runs()) occupied.add(run);
     }
     allocator_ = Allocator(snapshot().superblock.total_pages(), std::move(occupied));
+}
+
+void WriterState::drop_draft() {
+    draft.reset();
+    find_free_pages();
 }
 
 Failure WriterState::pool_full(uint64_t count) const {
     const uint64_t free = allocator_.free_pages();
     auto failure = fail(fmt::format(
         "{}: the pool is full: {} needed in one piece, {} free, the largest piece {}; free removed "
-        "templates with `memplate pool gc {}` or make room with `memplate pool grow {} --size ...`",
+        "templates with `memplate pool gc {}{}` or {}",
         path(), format_size(count * page_size), format_size(free * page_size),
-        format_size(allocator_.largest_free_run() * page_size), path(), path()));
+        format_size(allocator_.largest_free_run() * page_size), path(),
+        medium().across_hosts() ? " --no-other-hosts" : "",
+        medium().mapping().empty()
+            ? fmt::format("make room with `memplate pool grow {} --size ...`", path())
+            : std::string("use a larger device")));
     failure.error().code = ENOSPC;
     return failure;
 }
 
 Result<PageExtent> WriterState::reserve(uint64_t count) {
+    TRY_ASSIGN(const PageExtent extent, allocate(count));
+    TRY(zero(extent));
+    return extent;
+}
+
+Result<PageExtent> WriterState::allocate(uint64_t count) {
     TRY(check_usable());
     if (count == 0) return fail(path() + ": zero pages cannot be reserved");
     TRY(check_pages_known());
+    TRY(check_still_alone());
     // A count near 2^64 must not overflow in the message.
     if (count > snapshot().superblock.total_pages()) count = std::min(count, max_pool_bytes);
     const auto extent = allocator_.reserve(count);
     if (!extent) return pool_full(count);
-    TRY(zero(*extent));
     return *extent;
 }
 
@@ -145,7 +168,7 @@ Result<BlobLocation> WriterState::store_blob(std::string_view bytes, std::string
     if (bytes.size() > max_blob_bytes)
         return fail(fmt::format("{}: a {} of {} is too large; at most {} fit", path(), what,
                                 format_size(bytes.size()), format_size(max_blob_bytes)));
-    TRY_ASSIGN(const PageExtent extent, reserve(pages_for(bytes.size())));
+    TRY_ASSIGN(const PageExtent extent, allocate(pages_for(bytes.size())));
     std::string padded(bytes);
     padded.resize(extent.count * page_size, '\0');
     TRY(medium().write(bytes_of(padded), snapshot().superblock.byte_offset(extent.first)));
@@ -155,16 +178,27 @@ Result<BlobLocation> WriterState::store_blob(std::string_view bytes, std::string
 Result<WriterState::Contents> WriterState::read_contents(const Draft& template_draft,
                                                          std::string_view manifest) const {
     Contents contents;
+    ExtentTable& table = contents.table;
+    table.dedup = snapshot().superblock.dedup();
+    table.references = template_draft.references;
+    std::vector<PageExtent> extents = template_draft.extents;
+    if (table.dedup) {
+        PageSet pages = template_draft.reserved;
+        for (const PageExtent& run : template_draft.shared.runs()) pages.add(run);
+        extents = pages.runs();
+    }
     Xxh3Stream hash;
     hash.update(bytes_of(manifest));
     std::vector<std::byte> buffer(piece_pages * page_size);
-    for (const PageExtent& extent : template_draft.extents) {
+    for (const PageExtent& extent : extents) {
         for (uint64_t done = 0; done < extent.count; done += piece_pages) {
             const PageExtent piece{extent.first + done, std::min(piece_pages, extent.count - done)};
             const auto part = std::span(buffer).first(piece.count * page_size);
             TRY(medium().read(part, snapshot().superblock.byte_offset(piece.first)));
             hash.update(part);
-            contents.pieces.push_back({piece, crc32c(part)});
+            table.pieces.push_back({piece, crc32c(part)});
+            for (uint64_t i = 0; table.dedup && i < piece.count; ++i)
+                table.page_hashes.push_back(hash_page(part.subspan(i * page_size, page_size)));
         }
     }
     contents.hash = hash.hex();
@@ -224,7 +258,7 @@ Result<> WriterState::publish(Catalogue next, std::optional<uint64_t> size_bytes
     now.interrupted = false;
 
     // Forget templates that are gone for good.
-    std::erase_if(data_extents_, [&](const auto& item) {
+    std::erase_if(pool_->data_pages, [&](const auto& item) {
         return now.catalogue.by_id(item.first) == nullptr &&
                now.previous->by_id(item.first) == nullptr;
     });

@@ -3,11 +3,12 @@
 // What Writer's methods share: the lease, the free pages, and the one way to publish a catalogue.
 #pragma once
 
-#include <map>
 #include <memory>
+#include <optional>
 
 #include "pool/allocator.h"
 #include "pool/lease.h"
+#include "pool/page_index.h"
 #include "pool/snapshot.h"
 
 namespace memplate::pool {
@@ -17,7 +18,11 @@ struct Draft {
     std::string name;
     std::string domain;
     std::vector<PageExtent> extents;  ///< in the order of reserve()
-    PageSet reserved;
+    PageSet reserved;                 ///< its own: these may be written
+    /// Pools with dedup only.
+    PageSet shared;           ///< stored by other templates
+    uint64_t references = 0;  ///< pages given, whether stored or found
+    std::optional<PageIndex> index;
 };
 
 class WriterState {
@@ -46,10 +51,12 @@ class WriterState {
     [[nodiscard]] Result<> check_pages_known() const;
     /// Contiguous free pages, zeroed.
     Result<PageExtent> reserve(uint64_t count);
+    /// Finds the pages in the domain of the draft, or stores them; returns where they are.
+    Result<std::vector<PageExtent>> store_once(std::span<const std::byte> data);
     Result<BlobLocation> store_blob(std::string_view bytes, std::string_view what);
     /// Checksums and content hash of what the draft has written.
     struct Contents {
-        std::vector<Piece> pieces;
+        ExtentTable table;
         std::string hash;
     };
     Result<Contents> read_contents(const Draft& draft, std::string_view manifest) const;
@@ -63,15 +70,28 @@ class WriterState {
     /// All pages the catalogue refers to. Templates whose extent table is damaged are named in
     /// `unknown`.
     PageSet pages_of(const Catalogue& catalogue, std::vector<std::string>* unknown);
+    /// Empty if its extent table is damaged.
+    [[nodiscard]] std::vector<PageExtent> data_extents_of(const CatalogueEntry& entry);
     /// Both generations and the draft are occupied, all else is free.
     void find_free_pages();
     [[nodiscard]] std::vector<PageExtent> free_runs() const { return allocator_.free_runs(); }
+
+    /// What it has reserved is free again.
+    void drop_draft();
 
     std::optional<Draft> draft;
 
   private:
     Result<> check_lease() const;
+    /// On a device another host may have broken the lease at any time.
+    Result<> check_still_alone() const;
     Result<> check_repair() const;
+    /// True if the pool holds exactly these bytes at `page`.
+    [[nodiscard]] bool holds(uint64_t page, std::span<const std::byte> contents) const;
+    /// Stores pages wherever there is room; returns the place of each.
+    Result<std::vector<uint64_t>> store_pages(const std::vector<std::span<const std::byte>>& pages);
+    /// Contiguous free pages that hold anything.
+    Result<PageExtent> allocate(uint64_t count);
     Result<> zero(PageExtent extent);
     [[nodiscard]] Failure pool_full(uint64_t count) const;
 
@@ -80,7 +100,6 @@ class WriterState {
     LeaseBlock lease_;
     Allocator allocator_;
     std::vector<std::string> unknown_pages_;  ///< templates; nothing can be reserved
-    std::map<uint64_t, std::vector<PageExtent>> data_extents_;  ///< by template id; immutable
     bool failed_ = false;
 };
 

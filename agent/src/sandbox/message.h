@@ -7,9 +7,9 @@
 // Between replies the keeper sends events: {"event":"exit","pid","status"}.
 #pragma once
 
-#include <string>
 #include <string_view>
-#include <vector>
+
+#include "util/message.h"
 
 namespace memplate::sandbox {
 
@@ -22,12 +22,7 @@ inline constexpr int lock_descriptor = 5;       ///< kept open, never used: its 
 inline constexpr std::string_view criu_mount = "/run/memplate/criu";
 inline constexpr std::string_view kdat_inside = "/run/criu.kdat";
 
-/// Sends one message. Returns 0 or an errno. `flags` are added to those of sendmsg(2).
-int send_message(int socket, std::string_view body, const std::vector<int>& descriptors,
-                 int flags = 0);
-
-/// Receives one message; the descriptors (close-on-exec) are the caller's to close. Returns 0 or an
-/// errno; EPIPE if the peer is gone.
-int receive_message(int socket, std::string& body, std::vector<int>& descriptors);
+using memplate::receive_message;
+using memplate::send_message;
 
 }  // namespace memplate::sandbox

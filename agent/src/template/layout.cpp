@@ -16,7 +16,7 @@ constexpr uint64_t page_size = criu::page_size;
 namespace status = criu::vma_status;
 
 constexpr int madv_wipeonfork_bit = 18;
-constexpr uint32_t kernel_areas = status::vdso | status::vvar | status::vsyscall;
+constexpr uint32_t kernel_areas = status::vdso | status::vvar | status::vsyscall | status::aio_ring;
 
 bool is_zero(std::span<const std::byte> page) {
     // A page equals itself shifted by one byte, and begins with zero, only if all of it is zero.

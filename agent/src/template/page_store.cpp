@@ -11,12 +11,18 @@ Result<> PageSource::read(uint64_t first_page, std::span<std::byte> buffer) cons
     const uint64_t pages = buffer.size() / pool::page_size;
     if (first_page > total_pages || pages > total_pages - first_page)
         return fail(fmt::format("pages {}+{} are outside the pool", first_page, pages));
+    if (medium) return medium->read(buffer, byte_offset(first_page));
     return pread_exact(fd, buffer, byte_offset(first_page));
 }
 
 Result<PageSource> PageSource::of(const pool::Pool& pool) {
-    TRY_ASSIGN(const auto info, pool.info());
-    return PageSource{pool.fd(), pool.byte_offset(0), info.total_pages};
+    PageSource source{pool.fd(), pool.byte_offset(0), pool.total_pages(), pool.medium()};
+    if (!pool.mapping().empty())
+        source.not_mappable = "the pool is on a device, which cannot be mapped privately";
+    else if (pool.dedup())
+        source.not_mappable =
+            "the pool shares single pages between templates (--dedup), a mapping needs runs";
+    return source;
 }
 
 Result<pool::PageExtent> PoolPageStore::reserve(uint64_t pages) {
@@ -27,6 +33,10 @@ Result<pool::PageExtent> PoolPageStore::reserve(uint64_t pages) {
 
 Result<> PoolPageStore::write(uint64_t first_page, std::span<const std::byte> data) {
     return writer_.write_pages(first_page, data);
+}
+
+Result<std::vector<pool::PageExtent>> PoolPageStore::add(std::span<const std::byte> data) {
+    return writer_.add_pages(data);
 }
 
 Result<MemfdPageStore> MemfdPageStore::create() {
@@ -45,6 +55,12 @@ Result<pool::PageExtent> MemfdPageStore::reserve(uint64_t pages) {
 
 Result<> MemfdPageStore::write(uint64_t first_page, std::span<const std::byte> data) {
     return pwrite_all(fd_.get(), data, first_page * pool::page_size);
+}
+
+Result<std::vector<pool::PageExtent>> MemfdPageStore::add(std::span<const std::byte> data) {
+    TRY_ASSIGN(const auto extent, reserve(data.size() / pool::page_size));
+    TRY(write(extent.first, data));
+    return std::vector{extent};
 }
 
 Result<UniqueFd> MemfdPageStore::seal() {

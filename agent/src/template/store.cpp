@@ -54,8 +54,67 @@ Result<> copy_run(const proto::Run& run, int pages_fd, RangeCursor& cursor,
     return {};
 }
 
+/// The runs of a process, cut where their pages are not contiguous in the store.
+class RunCutter {
+  public:
+    void begin(const proto::Run& run) { run_ = &run; }
+    void add(uint64_t vaddr, const pool::PageExtent& extent) {
+        if (joins(vaddr, extent)) {
+            last_->set_pages(last_->pages() + extent.count);
+            return;
+        }
+        last_ = runs_.Add();
+        *last_ = *run_;
+        of_ = run_;
+        last_->set_vaddr(vaddr);
+        last_->set_pages(extent.count);
+        last_->set_page(extent.first);
+    }
+    [[nodiscard]] google::protobuf::RepeatedPtrField<proto::Run> take() { return std::move(runs_); }
+
+  private:
+    [[nodiscard]] bool joins(uint64_t vaddr, const pool::PageExtent& extent) const {
+        return last_ != nullptr && of_ == run_ &&
+               last_->vaddr() + last_->pages() * page_size == vaddr &&
+               last_->page() + last_->pages() == extent.first;
+    }
+
+    google::protobuf::RepeatedPtrField<proto::Run> runs_;
+    const proto::Run* run_ = nullptr;
+    const proto::Run* of_ = nullptr;  ///< the run that `last_` is a part of
+    proto::Run* last_ = nullptr;
+};
+
+/// Stores each page once. Runs have no holes then: see store_images().
+Result<> store_process_once(proto::ProcessPages& process, const criu::Pagemap& pagemap,
+                            int pages_fd, PageStore& store, const StoreProgress& progress) {
+    RunCutter cutter;
+    RangeCursor cursor(pagemap);
+    std::vector<std::byte> buffer(copy_pages * page_size);
+    for (const auto& run : process.runs()) {
+        cutter.begin(run);
+        for (uint64_t done = 0; done < run.pages();) {
+            uint64_t vaddr = run.vaddr() + done * page_size;
+            TRY_ASSIGN(const auto place, cursor.find(vaddr));
+            const uint64_t count = std::min({place.second, run.pages() - done, copy_pages});
+            const auto bytes = std::span(buffer).first(count * page_size);
+            TRY(pread_exact(pages_fd, bytes, place.first));
+            TRY_ASSIGN(const auto extents, store.add(bytes));
+            for (const auto& extent : extents) {
+                cutter.add(vaddr, extent);
+                vaddr += extent.count * page_size;
+            }
+            done += count;
+            if (progress.advance) progress.advance(count);
+        }
+    }
+    *process.mutable_runs() = cutter.take();
+    return {};
+}
+
 Result<> store_process(proto::ProcessPages& process, const criu::Pagemap& pagemap, int pages_fd,
                        PageStore& store, const StoreProgress& progress) {
+    if (store.dedup()) return store_process_once(process, pagemap, pages_fd, store, progress);
     uint64_t total = 0;
     for (const auto& run : process.runs()) total += run.pages();
     if (total == 0) return {};
@@ -111,6 +170,9 @@ Result<> store_images(int images_dir, const criu::ImageSet& set, const LayoutOpt
     std::set<std::string> private_pages;
     std::vector<UniqueFd> pages_fds;
     uint64_t total = 0;
+    LayoutOptions layout = options;
+    // Joining runs over holes is for mapping them, which needs contiguous pages.
+    if (store.dedup()) layout.merge_gap = 0;
     for (const auto& process : set.processes) {
         UniqueFd fd;
         auto& pages = *manifest.add_processes();
@@ -119,7 +181,7 @@ Result<> store_images(int images_dir, const criu::ImageSet& set, const LayoutOpt
             const std::string name = pages_name(process.pagemap.pages_id);
             private_pages.insert(name);
             TRY_ASSIGN(fd, open_at(images_dir, name, O_RDONLY | O_NOFOLLOW));
-            auto laid_out = lay_out(process, fd.get(), options);
+            auto laid_out = lay_out(process, fd.get(), layout);
             if (!laid_out) return Failure(std::move(laid_out.error()).context(name));
             pages = std::move(*laid_out);
         }

@@ -37,12 +37,14 @@ Result<> validate_process(const proto::ProcessPages& process, const PageSource& 
             return damaged(
                 fmt::format("pages at {:#x} of process {}", stretch.vaddr(), process.pid()));
         end = stretch.vaddr() + stretch.pages() * page_size;
-        while (run != process.runs().end() &&
-               run->vaddr() + run->pages() * page_size <= stretch.vaddr())
-            ++run;
-        if (run == process.runs().end() || run->vaddr() > stretch.vaddr() ||
-            end > run->vaddr() + run->pages() * page_size)
-            return damaged(fmt::format("pages at {:#x} are in no run", stretch.vaddr()));
+        // One run, or several that touch: a pool with dedup cuts them where pages are shared.
+        for (uint64_t at = stretch.vaddr(); at < end;) {
+            while (run != process.runs().end() && run->vaddr() + run->pages() * page_size <= at)
+                ++run;
+            if (run == process.runs().end() || run->vaddr() > at)
+                return damaged(fmt::format("pages at {:#x} are in no run", at));
+            at = run->vaddr() + run->pages() * page_size;
+        }
     }
     return {};
 }
@@ -116,6 +118,11 @@ Result<std::string> Template::image(const std::string& name) const {
         if (entry.name() == name) return image(entry);
     }
     return fail(fmt::format("template {}: image {} is missing", record.name, name));
+}
+
+bool Template::has_image(const std::string& name) const {
+    return std::ranges::any_of(manifest.images(),
+                               [&](const auto& entry) { return entry.name() == name; });
 }
 
 const proto::Hazard* Template::blocking_hazard() const {

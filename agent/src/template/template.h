@@ -26,6 +26,7 @@ struct Template {
     /// Bytes of a kept image.
     [[nodiscard]] Result<std::string> image(const proto::Image& entry) const;
     [[nodiscard]] Result<std::string> image(const std::string& name) const;
+    [[nodiscard]] bool has_image(const std::string& name) const;
 
     /// Evidence that rules out choosing `mapped` by itself; nullptr if there is none.
     [[nodiscard]] const proto::Hazard* blocking_hazard() const;

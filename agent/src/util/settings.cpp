@@ -52,11 +52,21 @@ std::string check_subnet(const std::string& value) {
     return "";
 }
 
+std::string check_size(const std::string& value) {
+    return parse_size(value) ? "" : "must be a size like \"1G\"";
+}
+
+std::string check_seconds(const std::string& value) {
+    const auto seconds = parse_unsigned(value);
+    return seconds && *seconds <= 86400 ? "" : "must be a number of seconds from 0 to 86400";
+}
+
 struct Key {
     std::string_view name;
     std::string Settings::* value;
     Check check;
     std::string_view comment;
+    bool number = false;  ///< written without quotes
 };
 
 constexpr std::array keys = {
@@ -73,6 +83,13 @@ constexpr std::array keys = {
         "# The network bridge that instances are connected to; created when missing.\n"},
     Key{"subnet", &Settings::subnet, check_subnet,
         "# IPv4 network for instances; the bridge takes the first address.\n"},
+    Key{"lazy_above", &Settings::lazy_above, check_size,
+        "# Engine attached: templates of at least this size deliver pages that their profile saw\n"
+        "# neither read nor written at the first touch instead of before the start.\n"},
+    Key{"hold_seconds", &Settings::hold_seconds, check_seconds,
+        "# Engine attached: how long a template stays in the kernel module after its last use, so\n"
+        "# that the next start finds it there. 0: no longer than the command that needs it.\n",
+        true},
 };
 
 std::string known_keys() {
@@ -99,14 +116,19 @@ Result<> apply(Settings& settings, const toml::table& table, const std::string& 
                 path, name.source(),
                 fmt::format("unknown key {:?}; the keys are {}", name.str(), known_keys()));
         const auto* const text = node.as_string();
-        if (text == nullptr)
-            return wrong(path, name.source(),
-                         fmt::format("key {:?} must be a string, not {}", name.str(),
-                                     type_name(node.type())));
-        if (const std::string problem = key->check(text->get()); !problem.empty())
+        const auto* const number = node.as_integer();
+        if (key->number ? number == nullptr : text == nullptr)
+            return wrong(
+                path, name.source(),
+                fmt::format("key {:?} must be {}, not {}", name.str(),
+                            key->number ? "an integer" : "a string", type_name(node.type())));
+        const std::string value = key->number ? std::to_string(number->get()) : text->get();
+        if (const std::string problem = key->check(value); !problem.empty())
             return wrong(path, node.source(),
-                         fmt::format("key {:?} is {:?}; it {}", name.str(), text->get(), problem));
-        settings.*(key->value) = text->get();
+                         key->number
+                             ? fmt::format("key {:?} is {}; it {}", name.str(), value, problem)
+                             : fmt::format("key {:?} is {:?}; it {}", name.str(), value, problem));
+        settings.*(key->value) = value;
     }
     return {};
 }
@@ -170,8 +192,11 @@ std::string Settings::documentation() {
         "# in name order, each overriding the ones before. MEMPLATE_CONFIG names another file\n"
         "# instead. Flags on the command line override all. Every key is shown at its default.\n";
     const Settings defaults;
-    for (const Key& key : keys)
-        text += fmt::format("\n{}#{} = {:?}\n", key.comment, key.name, defaults.*(key.value));
+    for (const Key& key : keys) {
+        const std::string& value = defaults.*(key.value);
+        text += fmt::format("\n{}#{} = {}\n", key.comment, key.name,
+                            key.number ? value : fmt::format("{:?}", value));
+    }
     return text;
 }
 

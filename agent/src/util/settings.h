@@ -25,6 +25,11 @@ struct Settings {
     std::string bridge = "memplate0";
     /// IPv4 network for instances, CIDR; the bridge takes the first address.
     std::string subnet = "10.213.0.0/16";
+    /// Templates of at least this size deliver pages that their profile saw neither read nor
+    /// written at the first touch (engine attached).
+    std::string lazy_above = "1G";
+    /// Seconds that a template stays in the module after its last use (engine attached).
+    std::string hold_seconds = "60";
 
     /// Reads the files above. A missing main file is fine unless MEMPLATE_CONFIG names it. Unknown
     /// keys and wrong types are errors that name file, line and key (kind usage).

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "sandbox/message.h"
+#include "util/message.h"
 
 #include <sys/socket.h>
 
@@ -7,7 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
-namespace memplate::sandbox {
+namespace memplate {
 namespace {
 
 /// The kernel's limit of descriptors in one message (SCM_MAX_FD).
@@ -73,4 +73,4 @@ int receive_message(int socket, std::string& body, std::vector<int>& descriptors
     return static_cast<size_t>(size) == body.size() ? 0 : EBADMSG;
 }
 
-}  // namespace memplate::sandbox
+}  // namespace memplate

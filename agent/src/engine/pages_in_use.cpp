@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/pages_in_use.h"
+
+#include <algorithm>
+
+#include "engine/pseudo_mm.h"
+#include "pool/medium.h"
+
+namespace memplate::engine {
+namespace {
+
+/// Pinned at once, below the module's limit of pages by default.
+constexpr uint64_t pages_at_once = uint64_t{1} << 16;
+
+Result<bool> in_use(const Module& module, std::span<const std::byte> memory) {
+    const pseudo_mm_range range{reinterpret_cast<uintptr_t>(memory.data()), memory.size()};
+    TRY_ASSIGN(const auto pool, module.make_pool({&range, 1}, false));
+    TRY_ASSIGN(const auto stat, pool.stat());
+    return stat.live_references > 0;
+}
+
+}  // namespace
+
+pool::PagesInUse pages_in_use(const pool::Pool& pool) {
+    if (pool.mapping().empty()) return {};
+    return [medium = pool.medium(),
+            base = pool.byte_offset(0)](const pool::PageExtent& extent) -> Result<bool> {
+        const auto module = Module::open();
+        if (!module && module.error().code == ENOENT) return false;
+        if (!module)
+            return Failure(Error(module.error()).context("cannot tell which pages are in use"));
+        // What a lazy mapping has yet to deliver is in no page table.
+        if (module->info().lazy_regions > 0) return true;
+        const auto memory = medium->mapping();
+        for (uint64_t done = 0; done < extent.count; done += pages_at_once) {
+            const uint64_t count = std::min(pages_at_once, extent.count - done);
+            const uint64_t offset = base + (extent.first + done) * pool::page_size;
+            if (offset + count * pool::page_size > memory.size())
+                return fail(fmt::format("{}: page {} lies outside the pool", medium->path(),
+                                        extent.first + done));
+            TRY_ASSIGN(const bool used,
+                       in_use(*module, memory.subspan(offset, count * pool::page_size)));
+            if (used) return true;
+        }
+        return false;
+    };
+}
+
+}  // namespace memplate::engine
