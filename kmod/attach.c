@@ -17,9 +17,12 @@
  * Locking: mmap_lock of the target for writing, from the first check until every page is inserted,
  * so that what was checked stays true. Faults that go by the VMA's own lock (6.4 and later) are
  * shut out by vm_flags_set(), which comes before anything is cleared. Then the lock is downgraded,
- * never dropped: VMAs stay as they are and nobody forks, but what is charged to the target's memory
- * cgroup from here on can make the OOM killer take the target's memory away, for which the reaper
- * needs the lock for reading. With it held for writing, a second process would have to die.
+ * never dropped: VMAs stay as they are and nobody forks, but should the OOM killer choose the
+ * target while pages are copied, its reaper can have the memory.
+ *
+ * The OOM killer is not to be called by ATTACH itself: the target keeps its memory as long as the
+ * call lasts, so that others of its memory cgroup would have to die as well. Room is made sure of
+ * before each step, by a charge that fails instead.
  *
  * Clearing the range first is essential: inserting below a transparent huge page corrupts memory
  * on kernels before 6.5.
@@ -37,7 +40,8 @@
 #include "trace.h"
 
 #define INSERT_BATCH	2048UL
-#define COPY_BATCH	512UL
+#define MOST_TABLES	8UL		/* for one batch */
+#define COPY_BATCH	32UL
 
 struct attachment {
 	struct pmm_template *template;
@@ -84,6 +88,27 @@ static int check_piece(struct attachment *attachment, const struct piece *piece)
 	return -EOPNOTSUPP;
 }
 
+/*
+ * How many of @nr pages can be charged now without the OOM killer: charged and given back, which
+ * leaves them in this processor's stock of charges. 0: the memory cgroup is at its limit.
+ */
+static unsigned long room_for(unsigned long nr)
+{
+	unsigned int order;
+
+	for (order = ilog2(nr);; order--) {
+		struct page *page = alloc_pages(GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL |
+						__GFP_NOWARN, order);
+
+		if (page) {
+			__free_pages(page, order);
+			return 1UL << order;
+		}
+		if (!order)
+			return 0;
+	}
+}
+
 /* Where page tables cannot be cleared: a present page is overwritten, like by the debugger. */
 static int overwrite(struct attachment *attachment, unsigned long addr, struct page *from)
 {
@@ -106,8 +131,11 @@ static int insert_pages(struct attachment *attachment, const struct piece *piece
 	while (addr < piece->end) {
 		const unsigned long nr = min((piece->end - addr) >> PAGE_SHIFT, INSERT_BATCH);
 		unsigned long left = nr;
-		int ret = vm_insert_pages(piece->vma, addr, pages, &left);
+		int ret;
 
+		if (!room_for(MOST_TABLES))
+			return -ENOMEM;
+		ret = vm_insert_pages(piece->vma, addr, pages, &left);
 		attachment->shared += nr - left;
 		pages += nr - left;
 		addr += (nr - left) << PAGE_SHIFT;
@@ -139,9 +167,12 @@ static int insert_pages(struct attachment *attachment, const struct piece *piece
 static int copy(struct attachment *attachment, unsigned long start, unsigned long end)
 {
 	while (start < end) {
-		long got = pmm_get_private(attachment->mm, start,
-					   min((end - start) >> PAGE_SHIFT, COPY_BATCH), NULL);
+		const unsigned long room = room_for(min((end - start) >> PAGE_SHIFT, COPY_BATCH));
+		long got;
 
+		if (!room)
+			return -ENOMEM;
+		got = pmm_get_private(attachment->mm, start, room, NULL);
 		/* The second: every user but this one has ended, and with them who is charged. */
 		if (pmm_mm_is_dying(attachment->mm) || atomic_read(&attachment->mm->mm_users) == 1)
 			return -ESRCH;

@@ -121,14 +121,28 @@ TEST_F(SettingsFiles, SyntaxErrorsNameTheLine) {
 }
 
 TEST_F(SettingsFiles, BadValuesNameTheLine) {
-    for (const char* text :
-         {"state_dir = \"relative\"", "state_dir = \"\"", "cache_dir = \"./x\"",
-          "criu_root = \"~/criu\"", "bridge = \"\"", "bridge = \"sixteen-letters-\"",
-          "bridge = \"a/b\"", "bridge = \"a b\"", "bridge = \"..\"", "subnet = \"10.0.0.0\"",
-          "subnet = \"10.0.0.0/31\"", "subnet = \"10.0.0.0/7\"", "subnet = \"10.0.0.0/x\"",
-          "subnet = \"10.0.0.1/24\"", "subnet = \"10.0.0/24\"", "subnet = \"fd00::/16\"",
-          "subnet = \"10.0.0.0/16/1\"", "lazy_above = \"big\"", "hold_seconds = -1",
-          "hold_seconds = 86401", "hold_seconds = \"60\"", "lazy_above = 1"}) {
+    for (const char* text : {"state_dir = \"relative\"",
+                             "state_dir = \"\"",
+                             "cache_dir = \"./x\"",
+                             "criu_root = \"~/criu\"",
+                             "bridge = \"\"",
+                             "bridge = \"sixteen-letters-\"",
+                             "bridge = \"a/b\"",
+                             "bridge = \"a b\"",
+                             "bridge = \"..\"",
+                             "subnet = \"10.0.0.0\"",
+                             "subnet = \"10.0.0.0/31\"",
+                             "subnet = \"10.0.0.0/7\"",
+                             "subnet = \"10.0.0.0/x\"",
+                             "subnet = \"10.0.0.1/24\"",
+                             "subnet = \"10.0.0/24\"",
+                             "subnet = \"fd00::/16\"",
+                             "subnet = \"10.0.0.0/16/1\"",
+                             "lazy_above = \"big\"",
+                             "hold_seconds = -1",
+                             "hold_seconds = 86401",
+                             "hold_seconds = \"60\"",
+                             "lazy_above = 1"}) {
         const Error error = error_of(text);
         EXPECT_EQ(error.kind, ErrorKind::usage) << text;
         EXPECT_THAT(error.message, HasSubstr("config.toml:1: key ")) << text;

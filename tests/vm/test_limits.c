@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The module's limits, which can be changed while it runs. The runner restores them.
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "pages.h"
 
@@ -72,8 +73,27 @@ TEST(limits, fault_around, MODE_API) {
     static const struct {
         uint64_t set, told;
     } cases[] = {{0, 1}, {1, 1}, {100, 64}, {512, 512}, {100000, 512}};
-    for (int i = 0; i < 5; i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         CHECK(set_limit("fault_around_pages", cases[i].set), "%s", strerror(errno));
         CHECK_EQ(info().fault_around_pages, cases[i].told);
     }
+}
+
+/* No room in the caller's table: nothing is left of what could not be given a number. */
+TEST(limits, descriptors, MODE_API) {
+    struct pool pool;
+    pool_open_source(&pool, 8, 1);
+    const int next = (int)CHECK_OK(dup(device_fd));
+    close(next);
+    struct rlimit limit;
+    CHECK_OK(getrlimit(RLIMIT_NOFILE, &limit));
+    const struct pseudo_mm_info before = info();
+    CHECK_OK(setrlimit(RLIMIT_NOFILE, &(struct rlimit){(rlim_t)next, limit.rlim_max}));
+    CHECK_ERRNO(pool_make(&pool), EMFILE);
+    CHECK_ERRNO(call_template(common_pool.fd), EMFILE);
+    CHECK_EQ(info().templates, before.templates);
+    CHECK_EQ(info().pools, before.pools);
+    CHECK_EQ(info().pool_pages, before.pool_pages);
+    CHECK_OK(setrlimit(RLIMIT_NOFILE, &limit));
+    CHECK_OK(pool_make(&pool));
 }

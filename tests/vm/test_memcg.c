@@ -10,47 +10,86 @@
 
 static const uintptr_t address = 0x30000000000;
 enum { PAGES = 512 };
-static char group[128];
 
-static void group_path(char* path, size_t size, const char* file) {
-    snprintf(path, size, "%s/%s", group, file);
-}
+/* Cgroups of the test's own: instances live in the first, who attaches or is not concerned in the
+ * second. */
+enum group { INSTANCES, OTHERS, GROUPS };
+static const char* const group_paths[GROUPS] = {"/sys/fs/cgroup/pseudo_mm_instances",
+                                                "/sys/fs/cgroup/pseudo_mm_others"};
 
-static void group_write(const char* file, const char* text) {
+static void group_write(enum group group, const char* file, const char* text) {
     char path[192];
-    group_path(path, sizeof path, file);
+    snprintf(path, sizeof path, "%s/%s", group_paths[group], file);
     CHECK(write_text(path, text), "%s: %s", path, strerror(errno));
 }
 
-static long long group_read(const char* file, const char* key) {
+static long long group_read(enum group group, const char* file, const char* key) {
     char path[192], text[8192];
-    group_path(path, sizeof path, file);
+    snprintf(path, sizeof path, "%s/%s", group_paths[group], file);
     CHECK(read_text(path, text, sizeof text), "%s: %s", path, strerror(errno));
-    return key ? number_after(text, key) : strtoll(text, NULL, 10);
+    return number_after(text, key);
 }
 
-/* A cgroup of the test's own; children enter it with enter_group(). Left-overs of a failed test are
- * removed here, too. */
-static void make_group(void) {
-    static const char root[] = "/sys/fs/cgroup";
-    char path[192], text[512];
-    snprintf(path, sizeof path, "%s/cgroup.controllers", root);
-    if (!read_text(path, text, sizeof text) || !strstr(text, "memory"))
-        skip("no cgroup v2 with the memory controller in %s", root);
-    snprintf(path, sizeof path, "%s/cgroup.subtree_control", root);
-    if (!write_text(path, "+memory")) skip("the memory controller cannot be enabled");
-    snprintf(group, sizeof group, "%s/pseudo_mm_test", root);
-    rmdir(group);
-    CHECK_OK(mkdir(group, 0755));
+/* Left-overs of a failed test are removed here, too. */
+static void make_groups(void) {
+    char text[512];
+    if (!read_text("/sys/fs/cgroup/cgroup.controllers", text, sizeof text) ||
+        !strstr(text, "memory"))
+        skip("no cgroup v2 with the memory controller in /sys/fs/cgroup");
+    if (!write_text("/sys/fs/cgroup/cgroup.subtree_control", "+memory"))
+        skip("the memory controller cannot be enabled");
+    for (int g = 0; g < GROUPS; g++) {
+        rmdir(group_paths[g]);
+        CHECK_OK(mkdir(group_paths[g], 0755));
+    }
 }
 
-static void remove_group(void) {
-    for (const double deadline = now() + 5; rmdir(group); sleep_ms(20))
-        CHECK(now() < deadline, "%s cannot be removed: %s", group, strerror(errno));
+static void remove_groups(void) {
+    for (int g = 0; g < GROUPS; g++)
+        for (const double deadline = now() + 5; rmdir(group_paths[g]); sleep_ms(20))
+            CHECK(now() < deadline, "%s cannot be removed: %s", group_paths[g], strerror(errno));
 }
 
-static void enter_group(void) {
-    group_write("cgroup.procs", "0");
+static void limit_instances(const char* bytes) {
+    group_write(INSTANCES, "memory.max", bytes);
+    group_write(INSTANCES, "memory.swap.max", "0");
+}
+
+static void enter_group(enum group group) {
+    group_write(group, "cgroup.procs", "0");
+}
+
+static void touch(char* memory, uint64_t pages) {
+    for (uint64_t page = 0; page < pages; page++) memory[page * PAGE] ^= 1;
+}
+
+static char* map_at(uintptr_t place, uint64_t pages) {
+    char* const memory = mmap((void*)place, pages * PAGE, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    CHECK(memory == (void*)place, "%s", strerror(errno));
+    CHECK_OK(madvise(memory, pages * PAGE, MADV_NOHUGEPAGE));
+    return memory;
+}
+
+/* A process of the group that does nothing but hold `pages` pages. */
+static pid_t start_bystander(enum group group, uint64_t pages) {
+    const pid_t pid = child_start();
+    if (pid) {
+        wait_stopped(pid);
+        return pid;
+    }
+    enter_group(group);
+    char* const memory = map_at(address, pages);
+    touch(memory, pages);
+    raise(SIGSTOP);
+    touch(memory, pages);
+    for (uint64_t page = 0; page < pages; page++) CHECK_EQ(memory[page * PAGE], 0);
+    child_end();
+}
+
+static void end_bystander(pid_t pid) {
+    CHECK_OK(kill(pid, SIGCONT));
+    child_join(pid);
 }
 
 static int make_template(uint32_t kind) {
@@ -59,19 +98,14 @@ static int make_template(uint32_t kind) {
 }
 
 /* A stopped child in the group with memory that has been written to once. */
-static pid_t start_target(void (*then)(char* memory)) {
+static pid_t start_target(uint64_t pages, void (*then)(char* memory)) {
     const pid_t pid = child_start();
     if (pid) {
-        int status;
-        CHECK_EQ(waitpid(pid, &status, WUNTRACED), pid);
-        CHECK(WIFSTOPPED(status), "%#x", (unsigned)status);
+        wait_stopped(pid);
         return pid;
     }
-    enter_group();
-    char* const memory = mmap((void*)address, PAGES * PAGE, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-    CHECK(memory == (void*)address, "%s", strerror(errno));
-    CHECK_OK(madvise(memory, PAGES * PAGE, MADV_NOHUGEPAGE));
+    enter_group(INSTANCES);
+    char* const memory = map_at(address, pages);
     memory[0] = 1;
     raise(SIGSTOP);
     then(memory);
@@ -82,7 +116,7 @@ static void stop_again(char* memory) {
     for (uint64_t page = 0; page < PAGES; page++)
         CHECK(page_is(memory + page * PAGE, common_pool.seed, page), "page %d", (int)page);
     raise(SIGSTOP);
-    for (uint64_t page = 0; page < PAGES; page++) memory[page * PAGE] ^= 1;
+    touch(memory, PAGES);
     raise(SIGSTOP);
 }
 
@@ -93,117 +127,155 @@ static void resume(pid_t pid) {
     CHECK(WIFSTOPPED(status), "%#x", (unsigned)status);
 }
 
-static long long anonymous_bytes(void) {
-    return group_read("memory.stat", "anon ");
-}
-
 /* Charges are batched: 64 pages and some for each processor. */
 enum { SLACK = 300 * PAGE };
 
 static void expect_anonymous(long long bytes, const char* when) {
     long long actual = 0;
     for (const double deadline = now() + 5; now() < deadline; sleep_ms(50)) {
-        actual = anonymous_bytes();
+        actual = group_read(INSTANCES, "memory.stat", "anon ");
         if (llabs(actual - bytes) <= SLACK) return;
     }
     CHECK(false, "%s: %lld bytes of anonymous memory, expected about %lld", when, actual, bytes);
 }
 
 TEST(memcg, charges, MODE_REMOTE) {
-    make_group();
+    make_groups();
     for (uint32_t kind = PSEUDO_MM_SHARED; kind <= PSEUDO_MM_COPIED; kind++) {
-        const long long before = anonymous_bytes();
         const int fd = make_template(kind);
-        const pid_t pid = start_target(stop_again);
+        const pid_t pid = start_target(PAGES, stop_again);
         CHECK_OK(call_attach(fd, pid, NULL));
         const long long all = PAGES * (long long)PAGE;
-        expect_anonymous(before + (kind == PSEUDO_MM_COPIED ? all : 0), "attached");
+        expect_anonymous(kind == PSEUDO_MM_COPIED ? all : 0, "attached");
         resume(pid);
-        expect_anonymous(before + (kind == PSEUDO_MM_COPIED ? all : 0), "read");
+        expect_anonymous(kind == PSEUDO_MM_COPIED ? all : 0, "read");
         resume(pid);
-        expect_anonymous(before + all, "written");
+        expect_anonymous(all, "written");
         CHECK_OK(kill(pid, SIGCONT));
         child_join(pid);
-        expect_anonymous(before, "ended");
+        expect_anonymous(0, "ended");
         close(fd);
     }
-    remove_group();
+    remove_groups();
+}
+
+static void do_nothing(char* memory) {
+    (void)memory;
+}
+
+/* Page tables belong to the instance, too: the attacher, in a group of its own, pays nothing. */
+TEST(memcg, page_tables, MODE_REMOTE) {
+    enum { LARGE = 128 * 512 }; /* 128 page tables, 512 KiB */
+    const long long expected = LARGE / 512 * PAGE;
+    make_groups();
+    static struct pseudo_mm_extent list[LARGE / COMMON_POOL_PAGES];
+    for (uint64_t i = 0; i < LARGE / COMMON_POOL_PAGES; i++)
+        list[i] = (struct pseudo_mm_extent){.addr = address + i * COMMON_POOL_PAGES * PAGE,
+                                            .nr_pages = COMMON_POOL_PAGES};
+    const int fd = template_of(common_pool.fd, list, LARGE / COMMON_POOL_PAGES);
+    const pid_t pid = start_target(LARGE, do_nothing);
+    const pid_t attacher = child_start();
+    if (attacher == 0) {
+        enter_group(OTHERS);
+        CHECK_OK(call_attach(fd, pid, NULL));
+        raise(SIGSTOP);
+        child_end();
+    }
+    wait_stopped(attacher);
+    long long instance = 0, other = 0;
+    for (const double deadline = now() + 5; now() < deadline; sleep_ms(50)) {
+        instance = group_read(INSTANCES, "memory.stat", "pagetables ");
+        other = group_read(OTHERS, "memory.stat", "pagetables ");
+        if (instance >= expected / 2) break;
+    }
+    CHECK(instance >= expected / 2, "%lld bytes of page tables", instance);
+    CHECK(other < expected / 2, "the attacher was charged %lld bytes", other);
+    CHECK_OK(kill(attacher, SIGCONT));
+    child_join(attacher);
+    CHECK_OK(kill(pid, SIGCONT));
+    child_join(pid);
+    remove_groups();
 }
 
 static void write_all(char* memory) {
-    for (uint64_t page = 0; page < PAGES; page++) memory[page * PAGE] ^= 1;
+    touch(memory, PAGES);
 }
 
-/* Copies that do not fit kill the instance, not who attached, and not its neighbour. */
+/* Copies that do not fit kill the instance, not who attached, and not its neighbours. */
 TEST(memcg, limit_at_stores, MODE_REMOTE) {
-    make_group();
-    group_write("memory.max", "1572864");
-    group_write("memory.swap.max", "0");
+    make_groups();
+    limit_instances("1572864");
+    const pid_t sibling = start_bystander(INSTANCES, 4), outsider = start_bystander(OTHERS, 1024);
     const int fd = make_template(PSEUDO_MM_SHARED);
-    const pid_t pid = start_target(write_all);
+    const pid_t pid = start_target(PAGES, write_all);
     CHECK_OK(call_attach(fd, pid, NULL));
     CHECK_OK(kill(pid, SIGCONT));
     child_killed(pid, SIGKILL);
-    CHECK(group_read("memory.events", "oom_kill ") >= 1, "no OOM kill was counted");
-    remove_group();
+    CHECK(group_read(INSTANCES, "memory.events", "oom_kill ") >= 1, "no OOM kill was counted");
+    end_bystander(sibling);
+    end_bystander(outsider);
+    remove_groups();
 }
 
-/* Copied extents beyond the limit: an error for the caller; only the target may be killed. */
+/* Copied extents beyond the limit: an error for the caller, and nobody is killed. The target holds
+ * zeros. */
 TEST(memcg, limit_at_attach, MODE_REMOTE) {
-    make_group();
-    group_write("memory.max", "1048576");
-    group_write("memory.swap.max", "0");
+    make_groups();
+    limit_instances("1048576");
+    const pid_t sibling = start_bystander(INSTANCES, 4), outsider = start_bystander(OTHERS, 1024);
     const int fd = make_template(PSEUDO_MM_COPIED);
-    const pid_t pid = start_target(write_all);
-    struct pseudo_mm_attach result;
-    const int value = call_attach(fd, pid, &result), error = errno;
-    CHECK(value == -1 && (error == ENOMEM || error == ESRCH), "%d, %s", value, strerror(error));
-    CHECK(result.error_addr >= address && result.error_addr < address + PAGES * PAGE, "%#llx",
-          (unsigned long long)result.error_addr);
-    /* It holds zeros now, if it still lives; nothing of the template either way. */
+    const pid_t pid = start_target(PAGES, do_nothing);
+    const pid_t attacher = child_start();
+    if (attacher == 0) {
+        enter_group(OTHERS);
+        struct pseudo_mm_attach result;
+        const int value = call_attach(fd, pid, &result), error = errno;
+        CHECK(value == -1 && error == ENOMEM, "%d, %s", value, strerror(error));
+        CHECK_EQ(result.pages_copied, 0);
+        CHECK(result.error_addr >= address && result.error_addr < address + PAGES * PAGE, "%#llx",
+              (unsigned long long)result.error_addr);
+        child_end();
+    }
+    child_join(attacher);
+    CHECK_EQ(group_read(OTHERS, "memory.events", "oom_kill "), 0);
+    CHECK_EQ(group_read(INSTANCES, "memory.events", "oom_kill "), 0);
+    const int memory = memory_fd(pid);
     char copy[PAGE];
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/mem", pid);
-    const int target = open(path, O_RDONLY | O_CLOEXEC);
-    for (uint64_t page = 1; target != -1 && page < PAGES; page += 9)
-        if (pread(target, copy, PAGE, (off_t)(address + page * PAGE)) == PAGE)
-            CHECK(page_is_zero(copy), "page %d is not zero", (int)page);
-    if (target != -1) close(target);
-    kill(pid, SIGKILL);
-    child_killed(pid, SIGKILL);
-    remove_group();
-    /* The attacher is alive and can go on. */
+    for (uint64_t page = 0; page < PAGES; page++) {
+        CHECK_EQ(pread(memory, copy, PAGE, (off_t)(address + page * PAGE)), PAGE);
+        CHECK(page_is_zero(copy), "page %d is not zero", (int)page);
+    }
+    close(memory);
+    end_bystander(pid);
+    end_bystander(sibling);
+    end_bystander(outsider);
+    remove_groups();
+    /* The template is as good as before. */
     const pid_t other = child_start();
     if (other == 0) {
-        char* const place = mmap((void*)address, PAGES * PAGE, PROT_READ | PROT_WRITE,
-                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-        CHECK(place == (void*)address, "%s", strerror(errno));
+        char* const memory = map_at(address, PAGES);
         CHECK_OK(call_attach(fd, 0, NULL));
-        write_all(place);
+        write_all(memory);
         child_end();
     }
     child_join(other);
 }
 
-/* The instance attaches to itself beyond its limit: an error or its end, and nothing stays. */
+/* The instance attaches to itself beyond its limit: an error, and nothing stays. */
 TEST(memcg, limit_at_self_attach, MODE_SELF) {
-    make_group();
-    group_write("memory.max", "1048576");
-    group_write("memory.swap.max", "0");
+    make_groups();
+    limit_instances("1048576");
+    const pid_t outsider = start_bystander(OTHERS, 1024);
     const int fd = make_template(PSEUDO_MM_COPIED);
     const pid_t pid = child_start();
     if (pid == 0) {
-        enter_group();
-        CHECK(mmap((void*)address, PAGES * PAGE, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == (void*)address,
-              "%s", strerror(errno));
+        enter_group(INSTANCES);
+        map_at(address, PAGES);
         const int value = call_attach(fd, 0, NULL);
-        CHECK(value == -1 && (errno == ENOMEM || errno == EINTR), "%d, %s", value, strerror(errno));
+        CHECK(value == -1 && errno == ENOMEM, "%d, %s", value, strerror(errno));
         child_end();
     }
-    const int status = child_status(pid);
-    CHECK((WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) ||
-              (WIFEXITED(status) && WEXITSTATUS(status) == 55),
-          "%#x", (unsigned)status);
-    remove_group();
+    child_join(pid);
+    end_bystander(outsider);
+    remove_groups();
 }

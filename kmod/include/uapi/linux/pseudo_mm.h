@@ -205,8 +205,9 @@ struct pseudo_mm_seal {
  * SHARED and COPIED extents fill private anonymous mappings, or a private mapping of this very
  * template whose offset equals its address. LAZY extents must lie in such mappings; nothing there is
  * dropped. The target should be stopped, or at least not be using the ranges. Other users of its
- * address space (ps, for example) wait until the call is through. What COPIED extents need is
- * charged to the target's memory cgroup; at its limit the OOM killer chooses inside it.
+ * address space (ps, for example) wait until the call is through. What COPIED extents and page
+ * tables need is charged to the target's memory cgroup; at its limit the call fails, and nobody is
+ * killed for it.
  *
  * Attaching to another process needs CAP_SYS_PTRACE in the user namespace that owns the target's
  * memory. Process numbers are those of the caller's pid namespace: hold a pidfd, or the process as
