@@ -39,7 +39,7 @@
 #include "internal.h"
 #include "trace.h"
 
-#define INSERT_BATCH	2048UL
+#define INSERT_BATCH	1024UL
 #define MOST_TABLES	8UL		/* for one batch */
 #define COPY_BATCH	32UL
 
@@ -133,7 +133,7 @@ static int insert_pages(struct attachment *attachment, const struct piece *piece
 		unsigned long left = nr;
 		int ret;
 
-		if (!room_for(MOST_TABLES))
+		if (room_for(MOST_TABLES) < MOST_TABLES)
 			return -ENOMEM;
 		ret = vm_insert_pages(piece->vma, addr, pages, &left);
 		attachment->shared += nr - left;
