@@ -27,6 +27,8 @@ static const char* const complaints[] = {
     "lock held when returning",
     "non-zero pgtables_bytes",
     "blocked for more than",
+    "stall on CPU",
+    "detected stalls",
     "kmemleak: ",
     "refcount_t:",
     "scheduling while atomic",

@@ -44,7 +44,8 @@ static void usage(FILE* out) {
         "  --list                    names of the tests and their modes\n"
         "  --source SOURCE           memfd (default), copy, or dax:/dev/daxX.Y\n"
         "  --mode MODE[,MODE...]     api, self, remote, lazy, final; plain needs no module\n"
-        "                            (default: api,self,remote,lazy)\n"
+        "                            (default: api,self,remote,lazy;\n"
+        "                            with --module also final)\n"
         "  --filter GLOB             tests whose name matches, for example 'fork.*'\n"
         "  --quick                   leave out the slow ones\n"
         "  --repeat N  --seed S  --timeout SECONDS (of one test)\n"
@@ -176,7 +177,9 @@ static bool parse(int argc, char** argv) {
         usage(stderr);
         exit(2);
     }
-    if (!options.modes) options.modes = MODE_API | MODE_SELF | MODE_REMOTE | MODE_LAZY;
+    if (!options.modes)
+        options.modes =
+            MODE_API | MODE_SELF | MODE_REMOTE | MODE_LAZY | (options.module ? MODE_FINAL : 0);
     return only_list;
 }
 

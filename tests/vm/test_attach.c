@@ -185,6 +185,31 @@ TEST(attach, locked, ATTACHED) {
     }
 }
 
+#ifndef MAP_DROPPABLE
+#define MAP_DROPPABLE 0x08
+#endif
+enum { MSEAL = 462 }; /* x86-64 */
+
+/* The kernel may take it away at any time: nothing for a template. */
+TEST(attach, droppable, ATTACHED) {
+    attacher_start();
+    const int fd = make_template(PSEUDO_MM_SHARED);
+    map_all();
+    if (mmap(page_of(2, 1), PAGE, PROT_READ | PROT_WRITE, MAP_DROPPABLE | MAP_ANONYMOUS | MAP_FIXED,
+             -1, 0) == MAP_FAILED)
+        skip("no MAP_DROPPABLE before 6.11");
+    expect_refused(fd, EOPNOTSUPP, page_of(2, 1));
+}
+
+/* Sealed mappings must not be changed from outside. */
+TEST(attach, sealed_memory, ATTACHED) {
+    attacher_start();
+    const int fd = make_template(PSEUDO_MM_SHARED);
+    map_all();
+    if (syscall(MSEAL, page_of(2, 0), PAGE, 0)) skip("no mseal() before 6.10");
+    expect_refused(fd, EOPNOTSUPP, page_of(2, 0));
+}
+
 TEST(attach, lazy_without_mapping, ATTACHED | MODE_LAZY) {
     attacher_start();
     const int fd = make_template(PSEUDO_MM_LAZY);

@@ -16,37 +16,85 @@ static int remove_module(void) {
     return (int)syscall(SYS_delete_module, "pseudo_mm", O_NONBLOCK);
 }
 
-/* Attaches and closes everything; the pages alone are left. */
-static void attach_and_close(void) {
-    device_fd = (int)CHECK_OK(open(PSEUDO_MM_DEVICE, O_RDWR | O_CLOEXEC));
-    struct pool pool;
-    pool_open(&pool, PAGES, 5);
-    const struct pseudo_mm_extent extent = {.addr = (uintptr_t)memory, .nr_pages = PAGES};
-    const int fd = template_of(pool.fd, &extent, 1);
-    CHECK(mmap(memory, PAGES * PAGE, PROT_READ | PROT_WRITE,
-               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == memory,
-          "%s", strerror(errno));
-    CHECK_OK(call_attach(fd, 0, NULL));
-    close(fd);
-    pool_close(&pool);
-    close(device_fd);
-    device_fd = -1;
-}
-
 static void check_pages(void) {
     for (uint64_t page = 0; page < PAGES; page++)
         CHECK(page_is(memory + page * PAGE, 5, page), "page %d", (int)page);
 }
 
+static void open_pool(struct pool* pool) {
+    device_fd = (int)CHECK_OK(open(PSEUDO_MM_DEVICE, O_RDWR | O_CLOEXEC));
+    pool_open(pool, PAGES, 5);
+    pool_close_source(pool);
+    close(device_fd);
+    device_fd = -1;
+}
+
+/* The ways to hold on to pages with nothing else. */
+static void hold_pool(void) {
+    struct pool pool;
+    open_pool(&pool);
+}
+
+static int make_template(uint32_t kind) {
+    struct pool pool;
+    open_pool(&pool);
+    const struct pseudo_mm_extent extent = {
+        .addr = (uintptr_t)memory, .nr_pages = PAGES, .kind = kind};
+    const int fd = template_of(pool.fd, &extent, 1);
+    close(pool.fd);
+    return fd;
+}
+
+static void hold_template(void) {
+    make_template(PSEUDO_MM_SHARED);
+}
+
+static void hold_mapping(void) {
+    const int fd = make_template(PSEUDO_MM_LAZY);
+    CHECK(mmap(memory, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED_NOREPLACE, fd,
+               (off_t)(uintptr_t)memory) == memory,
+          "%s", strerror(errno));
+    close(fd);
+}
+
+static void hold_pages(void) {
+    const int fd = make_template(PSEUDO_MM_SHARED);
+    CHECK(mmap(memory, PAGES * PAGE, PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == memory,
+          "%s", strerror(errno));
+    CHECK_OK(call_attach(fd, 0, NULL));
+    close(fd);
+}
+
+static const struct {
+    const char* name;
+    void (*hold)(void);
+    bool in_memory; /* the pages can be seen in `memory` */
+} holders[] = {
+    {"a pool", hold_pool, false},
+    {"a template", hold_template, false},
+    {"a lazy mapping", hold_mapping, true},
+    {"attached pages", hold_pages, true},
+};
+enum { HOLDERS = sizeof holders / sizeof *holders };
+
 TEST(final, removal_refused_while_in_use, MODE_FINAL) {
-    attach_and_close();
-    for (int i = 0; i < 10; i++) {
-        CHECK_ERRNO(remove_module(), EWOULDBLOCK);
-        check_pages();
-        sleep_ms(50);
+    for (int h = 0; h < HOLDERS; h++) {
+        const pid_t pid = child_start();
+        if (pid == 0) {
+            holders[h].hold();
+            for (int i = 0; i < 4; i++) {
+                errno = 0;
+                CHECK(remove_module() == -1 && errno == EWOULDBLOCK, "held by %s: %s",
+                      holders[h].name, strerror(errno));
+                if (holders[h].in_memory) check_pages();
+                sleep_ms(50);
+            }
+            child_end();
+        }
+        child_join(pid);
     }
     const int device = (int)CHECK_OK(open(PSEUDO_MM_DEVICE, O_RDWR | O_CLOEXEC));
-    CHECK_OK(munmap(memory, PAGES * PAGE));
     CHECK_ERRNO(remove_module(), EWOULDBLOCK); /* the descriptor alone */
     close(device);
 }
@@ -56,7 +104,7 @@ TEST(final, removal_and_return, MODE_FINAL) {
     for (int round = 0; round < 3; round++) {
         const pid_t pid = child_start();
         if (pid == 0) {
-            attach_and_close();
+            hold_pages();
             check_pages();
             child_end();
         }
@@ -75,13 +123,10 @@ TEST(final, removal_and_return, MODE_FINAL) {
     }
 }
 
-static void unbind_path(char* path, size_t size, const char* action) {
-    snprintf(path, size, "/sys/bus/dax/drivers/device_dax/%s", action);
-}
-
-static const char* device_name(void) {
-    const char* const slash = strrchr(options.dax, '/');
-    return slash ? slash + 1 : options.dax;
+static void tell_driver(const char* action, const char* device) {
+    char path[128];
+    snprintf(path, sizeof path, "/sys/bus/dax/drivers/device_dax/%s", action);
+    CHECK(write_text(path, device), "%s: %s", path, strerror(errno));
 }
 
 static bool has_ended(pid_t pid) {
@@ -89,48 +134,53 @@ static bool has_ended(pid_t pid) {
     return waitid(P_PID, (id_t)pid, &state, WEXITED | WNOHANG | WNOWAIT) == 0 && state.si_pid;
 }
 
-/* Runs last by its place in the file: afterwards the device is bound anew. */
-TEST(final, unbinding_waits_for_pages, MODE_FINAL, .sources = SOURCE_DAX) {
-    char path[128];
-    unbind_path(path, sizeof path, "unbind");
-    if (access(path, W_OK)) skip("%s: %s", path, strerror(errno));
-    struct barrier barrier;
-    barrier_open(&barrier);
-    const pid_t instance = child_start();
-    if (instance == 0) {
-        attach_and_close();
-        barrier_signal(&barrier, 1);
-        barrier_wait(&barrier, 1);
-        check_pages();
-        memory[0] = 1;
-        const pid_t pid = child_start();
-        if (pid == 0) {
-            CHECK(page_is(memory + 3 * PAGE, 5, 3), "the child's page");
+/* Pages that nobody else has any more are used in every way. */
+static void use_pages(void) {
+    check_pages();
+    memory[0] = 1;
+    const pid_t pid = child_start();
+    if (pid == 0) {
+        CHECK(page_is(memory + 3 * PAGE, 5, 3), "the child's page");
+        child_end();
+    }
+    child_join(pid);
+    for (uint64_t page = 1; page < PAGES; page++)
+        CHECK(page_is(memory + page * PAGE, 5, page), "page %d", (int)page);
+}
+
+/* Unbinding waits for whatever holds pages. Afterwards the device is bound anew. */
+TEST(final, unbinding_waits, MODE_FINAL, .sources = SOURCE_DAX) {
+    const char* const slash = strrchr(options.dax, '/');
+    const char* const device = slash ? slash + 1 : options.dax;
+    for (int h = 0; h < HOLDERS; h++) {
+        struct barrier barrier;
+        barrier_open(&barrier);
+        const pid_t holder = child_start();
+        if (holder == 0) {
+            holders[h].hold();
+            barrier_signal(&barrier, 1);
+            barrier_wait(&barrier, 1);
+            if (holders[h].in_memory) use_pages();
             child_end();
         }
-        child_join(pid);
-        for (uint64_t page = 1; page < PAGES; page++)
-            CHECK(page_is(memory + page * PAGE, 5, page), "page %d", (int)page);
-        child_end();
+        barrier_wait(&barrier, 0);
+        const pid_t unbinder = child_start();
+        if (unbinder == 0) {
+            tell_driver("unbind", device);
+            child_end();
+        }
+        sleep_ms(500);
+        const bool early = has_ended(unbinder);
+        barrier_signal(&barrier, 0);
+        child_join(holder);
+        for (const double deadline = now() + 20; !has_ended(unbinder); sleep_ms(20))
+            CHECK(now() < deadline, "held by %s: unbinding does not end", holders[h].name);
+        child_join(unbinder);
+        tell_driver("bind", device);
+        for (const double deadline = now() + 10; access(options.dax, R_OK); sleep_ms(20))
+            CHECK(now() < deadline, "%s is not back", options.dax);
+        CHECK(!early, "the device was taken away while it was held by %s", holders[h].name);
     }
-    barrier_wait(&barrier, 0);
-    const pid_t unbinder = child_start();
-    if (unbinder == 0) {
-        CHECK(write_text(path, device_name()), "%s", strerror(errno));
-        child_end();
-    }
-    sleep_ms(1500);
-    const bool early = has_ended(unbinder);
-    barrier_signal(&barrier, 0);
-    child_join(instance);
-    for (const double deadline = now() + 20; !has_ended(unbinder); sleep_ms(20))
-        CHECK(now() < deadline, "unbinding does not end");
-    child_join(unbinder);
-    unbind_path(path, sizeof path, "bind");
-    CHECK(write_text(path, device_name()), "%s", strerror(errno));
-    for (const double deadline = now() + 10; access(options.dax, R_OK); sleep_ms(20))
-        CHECK(now() < deadline, "%s is not back", options.dax);
-    CHECK(!early, "the device was taken away while its pages were in use");
-    attach_and_close();
+    hold_pages();
     check_pages();
 }

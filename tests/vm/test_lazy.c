@@ -169,6 +169,68 @@ TEST(lazy, split_and_moved_before_delivery, MODE_LAZY) {
     CHECK(is_pool_page(memory, 160), "page 160");
 }
 
+/* Fork copies what was delivered to each part of a mapping, wherever the part is now. */
+TEST(lazy, fork_of_parts, MODE_LAZY) {
+    int fd;
+    char* const memory = map_lazy(&fd);
+    fault_around(4);
+    for (uint64_t page = 0; page < PAGES; page += 8)
+        CHECK(is_pool_page(memory, page), "page %d", (int)page);
+    CHECK_OK(madvise(memory + 64 * PAGE, 64 * PAGE, MADV_DONTNEED)); /* half of it delivered */
+    CHECK_OK(mprotect(memory + 40 * PAGE, 50 * PAGE, PROT_READ));
+    CHECK_OK(munmap(memory + 100 * PAGE, 10 * PAGE));
+    char* const moved = mremap(memory + 120 * PAGE, 30 * PAGE, 30 * PAGE,
+                               MREMAP_MAYMOVE | MREMAP_FIXED, memory + 0x10000000);
+    CHECK(moved == memory + 0x10000000, "%s", strerror(errno));
+    /* A grandchild looks at everything before its ancestors have touched more. */
+    for (int generation = 0; generation < 2; generation++) {
+        const pid_t pid = child_start();
+        if (pid == 0) continue;
+        child_join(pid);
+        if (generation == 1) child_end();
+        return;
+    }
+    for (uint64_t page = 0; page < PAGES; page++) {
+        if (page >= 100 && page < 110) continue;
+        const char* const place =
+            page >= 120 && page < 150 ? moved + (page - 120) * PAGE : memory + page * PAGE;
+        const bool dropped = page >= 64 && page < 128 && page % 8 < 4;
+        CHECK(dropped ? page_is_zero(place) : page_is(place, common_pool.seed, page), "page %d",
+              (int)page);
+    }
+    child_end();
+}
+
+/* Around the extents there is nothing but zeros, also in mappings without a single page of them. */
+TEST(lazy, outside_of_template, MODE_LAZY) {
+    const struct pseudo_mm_extent extent = {
+        .addr = base, .nr_pages = PAGES, .kind = PSEUDO_MM_LAZY};
+    const int fd = template_of(common_pool.fd, &extent, 1);
+    static const struct {
+        int64_t first; /* page of the mapping, from the extent's first */
+        uint64_t pages;
+    } cases[] = {{-64, 32},  {-64, 64},       {-8, 16},        {PAGES - 8, 16},
+                 {PAGES, 8}, {PAGES + 40, 8}, {-8, PAGES + 16}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const uintptr_t start = base + (uintptr_t)cases[i].first * PAGE;
+        char* const memory = mmap((void*)start, cases[i].pages * PAGE, PROT_READ | PROT_WRITE,
+                                  MAP_PRIVATE | MAP_FIXED_NOREPLACE, fd, (off_t)start);
+        CHECK(memory == (void*)start, "%s", strerror(errno));
+        const pid_t pid = child_start();
+        for (uint64_t page = 0; page < cases[i].pages; page++) {
+            const int64_t number = cases[i].first + (int64_t)page;
+            const char* const place = memory + page * PAGE;
+            CHECK(number >= 0 && number < PAGES ? page_is(place, common_pool.seed, (uint64_t)number)
+                                                : page_is_zero(place),
+                  "mapping %d, page %d", (int)i, (int)number);
+            fill_mark(memory + page * PAGE, page);
+        }
+        if (pid == 0) child_end();
+        child_join(pid);
+        CHECK_OK(munmap(memory, cases[i].pages * PAGE));
+    }
+}
+
 /* Memory behind the range of the first mmap reads as zeros, where growing is possible at all. */
 TEST(lazy, growth, MODE_LAZY) {
     const struct pseudo_mm_extent extent = {

@@ -163,17 +163,22 @@ static void do_nothing(char* memory) {
     (void)memory;
 }
 
-/* Page tables belong to the instance, too: the attacher, in a group of its own, pays nothing. */
-TEST(memcg, page_tables, MODE_REMOTE) {
-    enum { LARGE = 128 * 512 }; /* 128 page tables, 512 KiB */
-    const long long expected = LARGE / 512 * PAGE;
-    make_groups();
-    static struct pseudo_mm_extent list[LARGE / COMMON_POOL_PAGES];
-    for (uint64_t i = 0; i < LARGE / COMMON_POOL_PAGES; i++)
+/* `tables` page tables full of pool pages. */
+static int make_large_template(uint64_t tables) {
+    static struct pseudo_mm_extent list[512];
+    const uint64_t count = tables * 512 / COMMON_POOL_PAGES;
+    for (uint64_t i = 0; i < count; i++)
         list[i] = (struct pseudo_mm_extent){.addr = address + i * COMMON_POOL_PAGES * PAGE,
                                             .nr_pages = COMMON_POOL_PAGES};
-    const int fd = template_of(common_pool.fd, list, LARGE / COMMON_POOL_PAGES);
-    const pid_t pid = start_target(LARGE, do_nothing);
+    return template_of(common_pool.fd, list, (uint32_t)count);
+}
+
+/* Page tables belong to the instance, too: the attacher, in a group of its own, pays nothing. */
+TEST(memcg, page_tables, MODE_REMOTE) {
+    enum { TABLES = 128 };
+    make_groups();
+    const int fd = make_large_template(TABLES);
+    const pid_t pid = start_target(TABLES * 512, do_nothing);
     const pid_t attacher = child_start();
     if (attacher == 0) {
         enter_group(OTHERS);
@@ -182,14 +187,15 @@ TEST(memcg, page_tables, MODE_REMOTE) {
         child_end();
     }
     wait_stopped(attacher);
+    const long long expected = TABLES / 2 * PAGE;
     long long instance = 0, other = 0;
     for (const double deadline = now() + 5; now() < deadline; sleep_ms(50)) {
         instance = group_read(INSTANCES, "memory.stat", "pagetables ");
         other = group_read(OTHERS, "memory.stat", "pagetables ");
-        if (instance >= expected / 2) break;
+        if (instance >= expected) break;
     }
-    CHECK(instance >= expected / 2, "%lld bytes of page tables", instance);
-    CHECK(other < expected / 2, "the attacher was charged %lld bytes", other);
+    CHECK(instance >= expected, "%lld bytes of page tables", instance);
+    CHECK(other < expected, "the attacher was charged %lld bytes", other);
     CHECK_OK(kill(attacher, SIGCONT));
     child_join(attacher);
     CHECK_OK(kill(pid, SIGCONT));
@@ -217,39 +223,52 @@ TEST(memcg, limit_at_stores, MODE_REMOTE) {
     remove_groups();
 }
 
-/* Copied extents beyond the limit: an error for the caller, and nobody is killed. The target holds
- * zeros. */
-TEST(memcg, limit_at_attach, MODE_REMOTE) {
+static void expect_no_kill(const char* when) {
+    for (int g = 0; g < GROUPS; g++) {
+        const long long kills = group_read((enum group)g, "memory.events", "oom_kill ");
+        CHECK(kills == 0, "%s: %lld in %s", when, kills, group_paths[g]);
+    }
+}
+
+/* An attach that does not fit fails. Nobody is killed: not the target, which holds zeros then, not
+ * its neighbour, and not the attacher, whose own group has a limit as small. */
+static void attach_beyond_limit(int fd, uint64_t pages) {
     make_groups();
     limit_instances("1048576");
-    const pid_t sibling = start_bystander(INSTANCES, 4), outsider = start_bystander(OTHERS, 1024);
-    const int fd = make_template(PSEUDO_MM_COPIED);
-    const pid_t pid = start_target(PAGES, do_nothing);
+    group_write(OTHERS, "memory.max", "1048576");
+    const pid_t sibling = start_bystander(INSTANCES, 4);
+    const pid_t pid = start_target(pages, do_nothing);
     const pid_t attacher = child_start();
     if (attacher == 0) {
         enter_group(OTHERS);
         struct pseudo_mm_attach result;
-        const int value = call_attach(fd, pid, &result), error = errno;
-        CHECK(value == -1 && error == ENOMEM, "%d, %s", value, strerror(error));
+        CHECK_ERRNO(call_attach(fd, pid, &result), ENOMEM);
+        CHECK_EQ(result.pages_shared, 0);
         CHECK_EQ(result.pages_copied, 0);
-        CHECK(result.error_addr >= address && result.error_addr < address + PAGES * PAGE, "%#llx",
+        CHECK(result.error_addr >= address && result.error_addr < address + pages * PAGE, "%#llx",
               (unsigned long long)result.error_addr);
         child_end();
     }
     child_join(attacher);
-    CHECK_EQ(group_read(OTHERS, "memory.events", "oom_kill "), 0);
-    CHECK_EQ(group_read(INSTANCES, "memory.events", "oom_kill "), 0);
+    expect_no_kill("attached");
     const int memory = memory_fd(pid);
     char copy[PAGE];
-    for (uint64_t page = 0; page < PAGES; page++) {
+    for (uint64_t page = 0; page < pages; page += pages / 256) {
         CHECK_EQ(pread(memory, copy, PAGE, (off_t)(address + page * PAGE)), PAGE);
         CHECK(page_is_zero(copy), "page %d is not zero", (int)page);
     }
     close(memory);
-    end_bystander(pid);
+    /* It has page tables without pages, which it keeps; as the header says, it is to be killed. */
+    CHECK_OK(kill(pid, SIGKILL));
+    child_killed(pid, SIGKILL);
     end_bystander(sibling);
-    end_bystander(outsider);
+    expect_no_kill("ended");
     remove_groups();
+}
+
+TEST(memcg, limit_at_copies, MODE_REMOTE) {
+    const int fd = make_template(PSEUDO_MM_COPIED);
+    attach_beyond_limit(fd, PAGES);
     /* The template is as good as before. */
     const pid_t other = child_start();
     if (other == 0) {
@@ -261,21 +280,25 @@ TEST(memcg, limit_at_attach, MODE_REMOTE) {
     child_join(other);
 }
 
-/* The instance attaches to itself beyond its limit: an error, and nothing stays. */
+TEST(memcg, limit_at_page_tables, MODE_REMOTE) {
+    enum { TABLES = 512 };
+    attach_beyond_limit(make_large_template(TABLES), TABLES * 512);
+}
+
+/* The same for an instance that attaches to itself. */
 TEST(memcg, limit_at_self_attach, MODE_SELF) {
     make_groups();
     limit_instances("1048576");
-    const pid_t outsider = start_bystander(OTHERS, 1024);
     const int fd = make_template(PSEUDO_MM_COPIED);
     const pid_t pid = child_start();
     if (pid == 0) {
         enter_group(INSTANCES);
-        map_at(address, PAGES);
-        const int value = call_attach(fd, 0, NULL);
-        CHECK(value == -1 && errno == ENOMEM, "%d, %s", value, strerror(errno));
+        const char* const memory = map_at(address, PAGES);
+        CHECK_ERRNO(call_attach(fd, 0, NULL), ENOMEM);
+        CHECK(page_is_zero(memory), "the first page is not zero");
         child_end();
     }
     child_join(pid);
-    end_bystander(outsider);
+    expect_no_kill("ended");
     remove_groups();
 }

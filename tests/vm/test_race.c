@@ -14,7 +14,7 @@ static char* const memory = (char*)0x30000000000;
 enum { PAGES = 2048, PERIOD = 32 };
 
 static double seconds(void) {
-    return options.quick ? 0.7 : 2;
+    return options.quick ? 0.4 : 2;
 }
 
 /* Runs of 32 pages, every fourth copied. */
@@ -161,6 +161,76 @@ TEST(race, attacher_killed, MODE_API) {
         child_join(target);
         for (int i = 0; i < 4; i++) close(barrier.pipe[i / 2][i % 2]);
     }
+}
+
+enum { BIG_PAGES = 1 << 18, BIG_EXTENTS = BIG_PAGES / COMMON_POOL_PAGES };
+
+/* What one call fills in about a second: one gibibyte, a sixteenth of it copied. */
+static int make_big_template(void) {
+    static struct pseudo_mm_extent list[BIG_EXTENTS];
+    for (uint64_t i = 0; i < BIG_EXTENTS; i++)
+        list[i] = (struct pseudo_mm_extent){
+            .addr = (uintptr_t)memory + i * COMMON_POOL_PAGES * PAGE,
+            .nr_pages = COMMON_POOL_PAGES,
+            .kind = i % 16 == 7 ? PSEUDO_MM_COPIED : PSEUDO_MM_SHARED,
+        };
+    return template_of(common_pool.fd, list, BIG_EXTENTS);
+}
+
+/* Whether the template is there; all of it or nothing. */
+static bool big_template_is_there(void) {
+    const bool there = page_is(memory, common_pool.seed, 0);
+    for (uint64_t page = 0; page < BIG_PAGES; page += 509)
+        CHECK(there ? page_is(memory + page * PAGE, common_pool.seed, page % COMMON_POOL_PAGES)
+                    : page_is_zero(memory + page * PAGE),
+              "page %d, %s", (int)page, there ? "attached" : "not attached");
+    return there;
+}
+
+/* SIGKILL in the middle of one long call: of who makes it, or of its target. */
+TEST(race, killed_in_big_attach, MODE_API, .slow = true) {
+    const int fd = make_big_template();
+    uint64_t random = options.seed;
+    unsigned interrupted = 0;
+    for (int round = 0; round < 10; round++) {
+        const bool kill_target = round % 3 == 2;
+        struct barrier barrier;
+        barrier_open(&barrier);
+        const pid_t target = child_start();
+        if (target == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            CHECK(mmap(memory, (size_t)BIG_PAGES * PAGE, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == memory,
+                  "%s", strerror(errno));
+            barrier_signal(&barrier, 1);
+            barrier_wait(&barrier, 1);
+            _exit(big_template_is_there());
+        }
+        barrier_wait(&barrier, 0);
+        const pid_t attacher = child_start();
+        if (attacher == 0) {
+            barrier_signal(&barrier, 1);
+            const int value = call_attach(fd, target, NULL), error = errno;
+            CHECK(value == 0 || (kill_target && error == ESRCH), "%s", strerrorname_np(error));
+            child_end();
+        }
+        barrier_wait(&barrier, 0);
+        usleep((useconds_t)(next_random(&random) % 400000));
+        CHECK_OK(kill(kill_target ? target : attacher, SIGKILL));
+        if (kill_target) {
+            child_killed(target, SIGKILL);
+            child_join(attacher);
+        } else {
+            child_status(attacher);
+            barrier_signal(&barrier, 0);
+            const int status = child_status(target);
+            if (test_failed()) _exit(1);
+            CHECK(WIFEXITED(status), "%#x", (unsigned)status);
+            interrupted += WEXITSTATUS(status) == 0;
+        }
+        for (int i = 0; i < 4; i++) close(barrier.pipe[i / 2][i % 2]);
+    }
+    CHECK(interrupted > 0, "no call was interrupted");
 }
 
 /* Threads of the target that use the range, change it, or take it away. */
