@@ -40,7 +40,7 @@
 #include "trace.h"
 
 #define INSERT_BATCH	1024UL
-#define MOST_TABLES	8UL		/* for one batch */
+#define MOST_TABLES	8UL		/* that one batch needs */
 #define COPY_BATCH	32UL
 
 struct attachment {
@@ -49,6 +49,8 @@ struct attachment {
 	u64 shared;
 	u64 copied;
 	unsigned long error_addr;	/* where the last walk stopped */
+	unsigned long tables_end;	/* page tables can be charged for what is before it */
+	unsigned long room;		/* pages that can be charged */
 };
 
 /* The part of a span of runs that lies in one VMA. */
@@ -129,12 +131,16 @@ static int insert_pages(struct attachment *attachment, const struct piece *piece
 	unsigned long addr = piece->start;
 
 	while (addr < piece->end) {
-		const unsigned long nr = min((piece->end - addr) >> PAGE_SHIFT, INSERT_BATCH);
-		unsigned long left = nr;
+		unsigned long nr, left;
 		int ret;
 
-		if (room_for(MOST_TABLES) < MOST_TABLES)
-			return -ENOMEM;
+		if (addr >= attachment->tables_end) {
+			if (room_for(MOST_TABLES) < MOST_TABLES)
+				return -ENOMEM;
+			attachment->tables_end = addr + INSERT_BATCH * PAGE_SIZE;
+		}
+		nr = (min(piece->end, attachment->tables_end) - addr) >> PAGE_SHIFT;
+		left = nr;
 		ret = vm_insert_pages(piece->vma, addr, pages, &left);
 		attachment->shared += nr - left;
 		pages += nr - left;
@@ -167,17 +173,20 @@ static int insert_pages(struct attachment *attachment, const struct piece *piece
 static int copy(struct attachment *attachment, unsigned long start, unsigned long end)
 {
 	while (start < end) {
-		const unsigned long room = room_for(min((end - start) >> PAGE_SHIFT, COPY_BATCH));
 		long got;
 
-		if (!room)
+		if (!attachment->room)
+			attachment->room = room_for(COPY_BATCH);
+		if (!attachment->room)
 			return -ENOMEM;
-		got = pmm_get_private(attachment->mm, start, room, NULL);
+		got = pmm_get_private(attachment->mm, start,
+				      min((end - start) >> PAGE_SHIFT, attachment->room), NULL);
 		/* The second: every user but this one has ended, and with them who is charged. */
 		if (pmm_mm_is_dying(attachment->mm) || atomic_read(&attachment->mm->mm_users) == 1)
 			return -ESRCH;
 		if (got <= 0)
 			return got ?: -EFAULT;
+		attachment->room -= got;
 		attachment->shared -= got;
 		attachment->copied += got;
 		start += got << PAGE_SHIFT;
