@@ -21,14 +21,15 @@ bindir        := $(DESTDIR)$(PREFIX)/bin
 libexecdir    := $(DESTDIR)$(PREFIX)/libexec/memplate
 completiondir := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 mandir        := $(DESTDIR)$(PREFIX)/share/man/man1
+pricesdir     := $(DESTDIR)$(PREFIX)/share/memplate/prices
 
 # Headers of the kernel the module is for; each kernel has its own folder in build/kmod.
 KDIR ?= /lib/modules/$(shell uname -r)/build
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := all
-.PHONY: all agent sanitize kmod deps demo test test-unit test-sanitize test-e2e fuzz fuzz-short lint test-kmod \
-        test-kmod-quick test-debug debug-kernel \
+.PHONY: all agent sanitize kmod deps demo demo-vm test test-unit test-sanitize test-e2e fuzz fuzz-short lint \
+        test-kmod test-kmod-quick test-vm test-debug debug-kernel \
         install clean help
 
 all: agent sanitize ## Build everything that can be built here; says what is left out
@@ -86,6 +87,22 @@ demo: ## Measure cold, copy, lazy and mapped starts of two functions; report in 
 	  --methods cold,copy,lazy,mapped --runs 8 \
 	  --json $(DEMO)/report.json --html $(DEMO)/report.html
 
+# The clock of an emulated machine says nothing: what counts there are the memory figures.
+demo-vm: ## The module and a pool on emulated persistent memory, in a virtual machine; report in build/demo-vm
+	@scripts/install-deps build
+	@scripts/install-deps run
+	@scripts/install-deps vm
+	@$(MAKE) --no-print-directory agent
+	@$(MAKE) --no-print-directory kmod KDIR="$$(scripts/vm --print-kdir --kernel 6.12)"
+	rm -rf $(DEMO)-vm
+	mkdir -p $(DEMO)-vm
+	scripts/vm --kernel 6.12 --memory 6G --dax nvdimm --dax-size 1G --share $(abspath $(DEMO)-vm) -- \
+	  bash -euc 'insmod $(BUILD)/kmod/$$(uname -r)/pseudo_mm.ko; \
+	    $(MEMPLATE) pool create --dax /dev/dax0.0; \
+	    $(MEMPLATE) bench restore --function tests/functions/big-state/function.toml --pool /dev/dax0.0 \
+	      --methods copy,attached --runs 3 --json $(DEMO)-vm/report.json --html $(DEMO)-vm/report.html; \
+	    $(MEMPLATE) pool show /dev/dax0.0'
+
 test: deps agent test-unit test-e2e sanitize test-sanitize fuzz-short test-kmod-quick ## Install, build and run all tests
 
 test-unit: agent ## Run the unit tests, and the functions of tests/functions as they are
@@ -117,6 +134,10 @@ test-kmod: ## Build the module and test it in virtual machines, on Debian 6.1 an
 	tests/vm/run --kernel 6.1
 	tests/vm/run --kernel 6.12
 
+test-vm: agent ## Test scripts/vm, engine attached and pools on devices in virtual machines (about half an hour)
+	@scripts/install-deps vm
+	MEMPLATE_BUILD=$(abspath $(AGENT)) $(PYTEST) -q tests/vm
+
 debug-kernel: ## Build a 6.1 kernel with KASAN, lockdep, kmemleak and fault injection (cached; 10-20 minutes)
 	@scripts/install-deps vm
 	scripts/debug-kernel
@@ -131,7 +152,8 @@ lint: agent ## Check format, scripts and clang-tidy; files unchanged since they 
 install: agent ## Install to DESTDIR and PREFIX (/usr/local)
 	install -D -m 755 $(MEMPLATE) $(bindir)/memplate
 	install -D -m 755 $(AGENT)/memplate-keeper $(libexecdir)/memplate-keeper
-	install -d $(completiondir) $(mandir)
+	install -d $(completiondir) $(mandir) $(pricesdir)
+	install -m 644 agent/prices/*.toml $(pricesdir)
 	$(MEMPLATE) completion bash > $(completiondir)/memplate
 	$(MEMPLATE) man --output $(mandir)
 

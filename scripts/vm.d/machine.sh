@@ -285,11 +285,11 @@ watch_machine() {
             continue
         fi
         if ! kill -0 "$qemu" 2>/dev/null; then
-            # It may have written its status just before.
-            if read -r -t 0.1 -u 7 word text && [[ $word == status ]]; then
-                status=$text
-                break
-            fi
+            # It may have written its status just before; a busy host needs time to read it.
+            while [[ -z $status ]] && read -r -t 2 -u 7 word text; do
+                [[ $word != status ]] || status=$text
+            done
+            [[ -z $status ]] || break
             end_of_machine
         fi
         if ((timeout && SECONDS - started >= timeout)); then

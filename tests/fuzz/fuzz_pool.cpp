@@ -6,7 +6,8 @@
 // The input is a program: byte 0 are flags, then patches {offset: 3 bytes, length: 1 byte, data}
 // that are applied to a small valid pool. With flag 1 the checksums are made right again
 // afterwards, so that what lies behind them is reached. With flag 2 the rest of the input is the
-// file itself.
+// file itself; with flag 8 the pool is one with dedup; with flag 16 the bytes are read as memory
+// is.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 #include <cstdlib>
 
 #include "pool/bytes.h"
+#include "pool/dax_medium.h"
 #include "pool/format.h"
 #include "pool/medium.h"
 #include "util/hash.h"
@@ -28,6 +30,8 @@ using Image = std::vector<std::byte>;
 constexpr uint8_t reseal_flag = 1;
 constexpr uint8_t raw_flag = 2;
 constexpr uint8_t write_flag = 4;
+constexpr uint8_t dedup_flag = 8;
+constexpr uint8_t memory_flag = 16;
 
 UniqueFd file_with(std::span<const std::byte> contents) {
     UniqueFd fd(::memfd_create("pool", MFD_CLOEXEC));
@@ -44,9 +48,9 @@ T must(Result<T> result) {
     if constexpr (!std::is_void_v<T>) return std::move(*result);
 }
 
-Image make_base() {
+Image make_base(bool dedup) {
     const std::string path = fmt::format("/tmp/fuzz_pool.{}", ::getpid());
-    Pool pool = must(Pool::create(path, min_pool_bytes));
+    Pool pool = must(Pool::create(path, min_pool_bytes, {.dedup = dedup}));
     {
         Writer writer = must(Writer::acquire(pool, "fuzz"));
         for (const char* name : {"one", "two", "three"}) {
@@ -54,6 +58,7 @@ Image make_base() {
             const PageExtent extent = must(writer.reserve(2));
             must(writer.write_pages(extent.first, Image(page_size, std::byte{7})));
             must(writer.reserve(1));
+            must(writer.add_pages(Image(2 * page_size, std::byte{8})));
             must(writer.commit(std::string(5000, 'm'), false));
         }
         must(writer.store_profile("two", "profile"));
@@ -65,9 +70,15 @@ Image make_base() {
     return image;
 }
 
-const Image& base() {
-    static const Image image = make_base();
-    return image;
+const Image& base(bool dedup) {
+    static const Image plain = make_base(false);
+    static const Image shared = make_base(true);
+    return dedup ? shared : plain;
+}
+
+Result<std::shared_ptr<Medium>> medium_with(const Image& image, bool memory) {
+    if (memory) return DaxMedium::over(file_with(image), "fuzz", OpenMode::read_only, image.size());
+    return std::make_shared<FileMedium>(file_with(image), "fuzz", OpenMode::read_write);
 }
 
 void patch(Image& image, std::span<const uint8_t> program) {
@@ -117,6 +128,7 @@ void write_to(Pool& pool) {
     if (writer->begin("new", "default")) {
         const auto extent = writer->reserve(3);
         if (extent) (void)writer->write_pages(extent->first, Image(page_size, std::byte{9}));
+        (void)writer->add_pages(Image(page_size, std::byte{8}));
         (void)writer->commit("m", true);
     }
     (void)writer->remove("one");
@@ -136,12 +148,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         const auto bytes = std::as_bytes(rest);
         image.assign(bytes.begin(), bytes.end());
     } else {
-        image = base();
+        image = base((flags & dedup_flag) != 0);
         patch(image, rest);
         if ((flags & reseal_flag) != 0) reseal(image);
     }
-    auto pool =
-        Pool::open(std::make_shared<FileMedium>(file_with(image), "fuzz", OpenMode::read_write));
+    auto medium = medium_with(image, (flags & memory_flag) != 0);
+    if (!medium) return 0;
+    auto pool = Pool::open(std::move(*medium));
     if (!pool) return 0;
     const auto info = pool->info();
     if (!info) return 0;

@@ -115,7 +115,8 @@ TEST_F(PoolConcurrency, AKilledWriterLeavesAWholePoolAndNoLease) {
     (void)create(uint64_t{8} << 20);
     std::mt19937 random(3);
     uint64_t generation = 0;
-    for (int round = 0; round < 30; ++round) {
+    // Until the children got somewhere, however slow they are.
+    for (unsigned round = 0; round < 30 || generation <= 30; ++round) {
         const pid_t child = ::fork();
         ASSERT_GE(child, 0);
         if (child == 0) {
@@ -124,7 +125,7 @@ TEST_F(PoolConcurrency, AKilledWriterLeavesAWholePoolAndNoLease) {
             if (pool) replace_often(*pool);
             ::_exit(0);
         }
-        ::usleep(static_cast<useconds_t>(random() % 8000));
+        ::usleep(static_cast<useconds_t>(random() % (8000 + 500 * round)));
         ASSERT_EQ(::kill(child, SIGKILL), 0);
         int status = 0;
         ASSERT_EQ(::waitpid(child, &status, 0), child);
@@ -137,7 +138,6 @@ TEST_F(PoolConcurrency, AKilledWriterLeavesAWholePoolAndNoLease) {
             ADD_FAILURE() << "round " << round << ": " << damage.what;
         const Writer writer = must(Writer::acquire(pool, "test"));
     }
-    EXPECT_GT(generation, 30U) << "the children got somewhere";
 }
 
 TEST_F(PoolConcurrency, WritersTakeTurns) {

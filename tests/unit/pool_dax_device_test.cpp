@@ -72,7 +72,7 @@ TEST(PoolDaxDevice, TheModeMustBeDevdax) {
     EXPECT_EQ(
         refusal(device),
         "dax0.0: the device serves as system memory; `daxctl reconfigure-device --mode=devdax "
-        "dax0.0` takes it back");
+        "dax0.0 --force` takes it back");
     device.mode = DaxDevice::Mode::disabled;
     EXPECT_EQ(refusal(device),
               "dax0.0: the device is disabled; `daxctl reconfigure-device --mode=devdax dax0.0` "

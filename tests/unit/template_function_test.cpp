@@ -7,7 +7,7 @@
 #include <fstream>
 
 #include "template/function.h"
-#include "template/toml_reader.h"
+#include "util/toml_reader.h"
 
 namespace memplate {
 namespace {

@@ -12,7 +12,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <map>
 
 #include "bench/attach_variants.h"
@@ -166,89 +165,71 @@ Result<> measure(const AttachVariant& variant, uint64_t bytes, Samples& samples)
 
 using Variants = std::vector<std::unique_ptr<AttachVariant>>;
 
-Result<Variants> make_variants(const AttachSource& source, const PageMode& mode, Json& skipped) {
+/// The part of the pages that a small working set is.
+constexpr double working_set = 0.1;
+
+Result<Variants> make_variants(const AttachSource& source, Json& skipped) {
     const uint64_t pages = source.bytes() / page_size;
-    const auto wanted = spread(pages, mode.eager);
-    const bool everything_lazy = wanted.empty();
+    const std::vector<PagePart> all{{0, pages}};
     Variants variants;
     const auto module = engine::Module::open();
     const auto add_attached = [&](const std::string& name,
                                   const std::vector<PagePart>& shared) -> Result<> {
-        auto variant =
-            module ? attached_variant(*module, source, name, shared)
-                   : Result<std::unique_ptr<AttachVariant>>(std::unexpected(module.error()));
-        if (!variant && variant.error().kind != ErrorKind::unsupported)
-            return Failure(std::move(variant.error()));
+        auto variant = module ? attached_variant(*module, source, name, shared)
+                              : Result<std::unique_ptr<AttachVariant>>(Failure(module.error()));
         if (variant)
             variants.push_back(std::move(*variant));
-        else
+        else if (variant.error().kind == ErrorKind::unsupported)
             skipped[name] = variant.error().message;
+        else
+            return Failure(std::move(variant.error()));
         return {};
     };
-    TRY(add_attached("attached", wanted));
-    variants.push_back(copy_variant(source));
-    if (!everything_lazy) variants.push_back(memfd_variant(source, "memfd-populate", wanted));
-    if (!everything_lazy) TRY(add_attached("attached-lazy", {}));
+    TRY(add_attached("attached", all));
+    TRY(add_attached("attached-tenth", spread(pages, working_set)));
+    TRY(add_attached("attached-lazy", {}));
+    variants.push_back(memfd_variant(source, "memfd-populate", all));
     variants.push_back(memfd_variant(source, "memfd-lazy", {}));
+    variants.push_back(copy_variant(source));
     return variants;
 }
 
-Json summary(const std::vector<double>& samples, const char* unit) {
-    return Json{{unit, quantile(samples, 0.5)},
-                {"p99", quantile(samples, 0.99)},
-                {"min", *std::ranges::min_element(samples)},
-                {"n", samples.size()}};
+Result<Json> measure_size(const Context& context, const AttachRequest& request, uint64_t bytes,
+                          Json& skipped) {
+    TRY_ASSIGN(const auto source, AttachSource::create(bytes));
+    TRY_ASSIGN(const auto variants, make_variants(source, skipped));
+    std::vector<Samples> samples(variants.size());
+    context.progress->step(fmt::format("measuring {} MiB", bytes >> 20),
+                           request.runs * variants.size());
+    for (unsigned run = 0; run < request.runs; ++run) {
+        for (size_t i = 0; i < variants.size(); ++i) {
+            if (context.stop.stop_requested()) return interrupted();
+            // Another order in every round.
+            const size_t which = (i + run) % variants.size();
+            TRY(measure(*variants[which], bytes, samples[which]));
+            context.progress->advance();
+        }
+    }
+    Json measured = Json::object();
+    for (size_t i = 0; i < variants.size(); ++i)
+        for (const auto& [what, values] : samples[i])
+            measured[variants[i]->name()][what] = summarize(values);
+    return Json{{"bytes", bytes}, {"variants", std::move(measured)}};
 }
 
 }  // namespace
 
-Result<PageMode> parse_page_mode(const std::string& text) {
-    if (text == "eager") return PageMode{text, 1.0};
-    if (text == "lazy") return PageMode{text, 0.0};
-    constexpr std::string_view prefix = "profile:";
-    if (text.starts_with(prefix)) {
-        double part = 0;
-        const char* end = text.data() + text.size();
-        const auto parsed = std::from_chars(text.data() + prefix.size(), end, part);
-        if (parsed.ec == std::errc() && parsed.ptr == end && part > 0 && part < 1)
-            return PageMode{text, part};
-    }
-    return fail(ErrorKind::usage,
-                fmt::format("pages '{}' are not known; use eager, lazy, or profile:PART with a "
-                            "part between 0 and 1",
-                            text));
-}
-
 Result<Json> bench_attach(const Context& context, const AttachRequest& request) {
-    const char* unit = request.instructions ? "instructions" : "ns";
     Json report{{"schema", 1},
                 {"generated", iso_time(unix_time())},
                 {"command", request.command},
+                {"unit", request.instructions ? "instructions" : "ns"},
                 {"environment", describe_environment(context)},
-                {"pages", request.pages.text},
-                {"runs", Json::array()}};
+                {"sizes", Json::array()}};
     Json skipped = Json::object();
     for (const uint64_t bytes : request.sizes) {
-        TRY_ASSIGN(const auto source, AttachSource::create(bytes));
-        TRY_ASSIGN(const auto variants, make_variants(source, request.pages, skipped));
-        std::vector<Samples> samples(variants.size());
-        context.progress->step(fmt::format("measuring {} MiB", bytes >> 20),
-                               request.runs * variants.size());
-        for (unsigned run = 0; run < request.runs; ++run) {
-            for (size_t i = 0; i < variants.size(); ++i) {
-                if (context.stop.stop_requested()) return interrupted();
-                // Another order in every round.
-                const size_t which = (i + run) % variants.size();
-                TRY(measure(*variants[which], bytes, samples[which]));
-                context.progress->advance();
-            }
-        }
-        for (size_t i = 0; i < variants.size(); ++i) {
-            Json run{{"variant", variants[i]->name()}, {"size_mb", bytes >> 20}};
-            for (const char* what : {"attach", "read_all", "cow_1_16", "fork", "exit"})
-                run[what] = summary(samples[i].at(what), unit);
-            report["runs"].push_back(std::move(run));
-        }
+        TRY_ASSIGN(auto measured, measure_size(context, request, bytes, skipped));
+        report["sizes"].push_back(std::move(measured));
     }
     context.progress->clear();
     if (!skipped.empty()) report["skipped"] = std::move(skipped);

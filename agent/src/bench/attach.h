@@ -12,26 +12,20 @@
 
 namespace memplate::bench {
 
-/// Which pages are there before the process runs: all, none, or the given part of them (then the
-/// rest comes at the first touch).
-struct PageMode {
-    std::string text = "eager";
-    double eager = 1.0;
-};
-/// "eager", "lazy" or "profile:0.1" (kind usage).
-[[nodiscard]] Result<PageMode> parse_page_mode(const std::string& text);
-
 struct AttachRequest {
-    std::vector<uint64_t> sizes;  ///< bytes
-    PageMode pages;
+    std::vector<uint64_t> sizes;  ///< bytes, multiples of 1 MiB
     unsigned runs = 20;
     bool instructions = false;  ///< the clock counts instructions: scripts/vm --icount
     std::string command;        ///< how to repeat it
 };
 
-/// {"schema", "generated", "command", "environment", "pages", "runs": [{"variant", "size_mb",
-/// "attach", "read_all", "cow_1_16", "fork", "exit"}], "skipped": {VARIANT: why}}; each measure is
-/// {"ns" or "instructions": median, "p99", "min", "n"}. size_mb counts MiB.
+/// {"schema", "generated", "command", "unit": "ns" or "instructions", "environment", "sizes":
+/// [{"bytes", "variants": {VARIANT: {"attach", "read_all", "cow_1_16", "fork", "exit"}}}],
+/// "skipped": {VARIANT: why}}; each measure is a summary of its samples in `unit`.
 [[nodiscard]] Result<Json> bench_attach(const Context& context, const AttachRequest& request);
+
+/// The report as tables, with the ratio of what each variant's attach and first read cost to those
+/// of `copy`.
+[[nodiscard]] std::string attach_report_text(const Json& report, bool colour);
 
 }  // namespace memplate::bench

@@ -61,6 +61,8 @@ void describe_processor(Json& result, const FactReader& facts, int proc, int sys
     for (const char* key : {"model name", "cpu model", "uarch", "Processor", "cpu", "Model"}) {
         if (const auto name = field(cpuinfo, key); name && !name->empty()) {
             result["cpu"] = *name;
+            // What QEMU calls the processor when it runs on none: times mean nothing there.
+            if (name->find("TCG") != std::string::npos) result["emulated"] = true;
             break;
         }
     }

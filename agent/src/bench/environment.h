@@ -16,9 +16,9 @@ struct CriuDescription {
     std::string root;
 };
 
-/// {"kernel", "machine", "cpu", "cores", "virtual_machine", "memory_mb" (10^6 bytes), "cgroup",
-/// "transparent_hugepages", "criu", "criu_root", "memplate", "load"}. What cannot be read is left
-/// out, with a line in the debug log.
+/// {"kernel", "machine", "cpu", "emulated" (true, or left out), "cores", "virtual_machine",
+/// "memory_mb" (10^6 bytes), "cgroup", "transparent_hugepages", "criu", "criu_root", "memplate",
+/// "load"}. What cannot be read is left out, with a line in the debug log.
 [[nodiscard]] Json describe_environment(const Context& context, const CriuDescription& criu = {});
 
 /// The same from the procfs and sysfs behind two directory descriptors.

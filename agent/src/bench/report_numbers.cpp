@@ -63,8 +63,10 @@ std::vector<HeadlinePart> sentence_on(const Json& function, const std::string& o
 
 std::optional<double> number_at(const Json& value, std::initializer_list<const char*> path) {
     const Json* at = &value;
-    for (const char* key : path)
-        if ((at = member(*at, key)) == nullptr) return std::nullopt;
+    for (const char* key : path) {
+        at = member(*at, key);
+        if (at == nullptr) return std::nullopt;
+    }
     if (!at->is_number()) return std::nullopt;
     const double number = at->get<double>();
     return std::isfinite(number) ? std::optional(number) : std::nullopt;

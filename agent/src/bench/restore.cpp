@@ -123,7 +123,8 @@ Result<Subject> build_subject(const Context& context, const std::string& pool_pa
     request.name = subject.function.name;
     request.pool_path = pool_path;
     request.function = subject.function;
-    TRY_ASSIGN(const auto report, instance::build(context, request));
+    request.replace = true;
+    TRY(instance::build(context, request));
     return subject;
 }
 
@@ -227,12 +228,15 @@ Result<Json> bench_restore(const Context& context, const RestoreRequest& request
     TRY_ASSIGN(const auto owner, instance::Directory::create(context, "bench"));
     const std::string directory = instance::build_directory(context, owner.id());
     TRY(make_directories(directory, 0700));
-    const std::string pool_path = directory + "/pool";
+    std::string pool_path = request.pool;
+    if (pool_path.empty()) {
+        pool_path = directory + "/pool";
+        TRY(pool::Pool::create(pool_path, uint64_t{16} << 30));
+    }
     std::string uuid;
     {
-        TRY_ASSIGN(const auto created, pool::Pool::create(pool_path, uint64_t{16} << 30));
-        TRY_ASSIGN(const auto info, created.info());
-        uuid = info.uuid;
+        TRY_ASSIGN(const auto opened, pool::Pool::open(pool_path));
+        uuid = opened.uuid();
     }
     std::vector<Subject> subjects;
     for (const std::string& file : request.function_files) {

@@ -23,11 +23,12 @@ struct RestoreRequest {
     std::vector<Method> methods;
     unsigned runs = 20;
     unsigned instances = 10;  ///< for the memory part; 0: leave it out
+    std::string pool;         ///< where the templates go; empty: a pool that is removed again
     std::string command;      ///< how to repeat it, for the report
 };
 
-/// The report (its schema is in bench/README.md). Templates are built in a pool of their own that
-/// is removed again.
+/// The report (its schema is in bench/README.md). Templates of the functions' names that are in the
+/// pool already are replaced.
 [[nodiscard]] Result<Json> bench_restore(const Context& context, const RestoreRequest& request);
 
 }  // namespace memplate::bench

@@ -35,8 +35,8 @@ struct RestoreRequest {
     bool skip_network_lock = false;
     int log_level = 0;
     std::vector<InheritedFile> files;
-    /// Called at post-restore: memory is complete, tasks do not run yet. `pid` is the root in
-    /// CRIU's pid namespace. An error aborts the restore and kills the tasks.
+    /// Called at post-restore: every memory area is in place, tasks do not run yet. `pid` is the
+    /// root in CRIU's pid namespace. An error aborts the restore and kills the tasks.
     std::function<Result<>(pid_t pid)> before_resume;
 };
 

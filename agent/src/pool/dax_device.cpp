@@ -129,7 +129,7 @@ Result<> check_dax_device(const DaxDevice& device) {
     const std::string reconfigure =
         fmt::format("daxctl reconfigure-device --mode=devdax {}", device.name);
     if (device.mode == DaxDevice::Mode::system_ram)
-        return unsupported(device, "the device serves as system memory", reconfigure,
+        return unsupported(device, "the device serves as system memory", reconfigure + " --force",
                            "takes it back");
     if (device.mode == DaxDevice::Mode::disabled)
         return unsupported(device, "the device is disabled", reconfigure, "enables it");

@@ -7,7 +7,7 @@
 #include <cstring>
 #include <filesystem>
 
-#include "template/toml_reader.h"
+#include "util/toml_reader.h"
 #include "util/fs.h"
 #include "util/text.h"
 

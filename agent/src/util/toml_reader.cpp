@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "template/toml_reader.h"
+#include "util/toml_reader.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,0 +1,406 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`memplate cost` on real processes in real cgroups: what it reports is what the kernel counted and
+the program itself saw, in every format; bad input and bad luck are one clear line each."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import textwrap
+import time
+
+import pytest
+
+V2 = pathlib.Path("/sys/fs/cgroup/cgroup.controllers").exists()
+ROOT = pathlib.Path("/sys/fs/cgroup" if V2 else "/sys/fs/cgroup/memory")
+PEAK = "memory.peak" if V2 else "memory.max_usage_in_bytes"
+LIMIT = "memory.max" if V2 else "memory.limit_in_bytes"
+ID = "f00d" + "0" * 56 + "beef"
+
+# Finds its own cgroup; then whatever the test adds.
+PREAMBLE = f"""
+import json, os, sys, time
+entered = time.monotonic_ns()
+lines = dict(line.split(":", 2)[1:] for line in open("/proc/self/cgroup").read().splitlines())
+group = "{ROOT}" + (lines[""] if {V2} else lines["memory"])
+def read(name):
+    return open(group + "/" + name).read().strip()
+"""
+STEPS = PREAMBLE + """
+held = []
+for i in range(10):
+    held.append(bytearray(10_000_000)); [held[-1].__setitem__(k, 1) for k in range(0, 10_000_000, 4096)]
+    time.sleep(0.02)
+held = held[:2]
+time.sleep(0.3)
+"""
+
+
+@pytest.fixture
+def scratch(memplate):
+    folder = memplate.folder / "cost"
+    folder.mkdir()
+    yield folder
+    subprocess.run(["rm", "-rf", str(folder)], check=True)
+
+
+@pytest.fixture
+def program(scratch):
+    """Writes a program; the command that runs it."""
+    def write(text):
+        path = scratch / "program.py"
+        path.write_text(textwrap.dedent(text))
+        return ["/usr/bin/python3", str(path)]
+    return write
+
+
+@pytest.fixture
+def cgroup():
+    """A container's cgroup as docker makes it."""
+    parent = ROOT / "docker"
+    existed = parent.exists()
+    path = parent / ID
+    path.mkdir(parents=True)
+    if V2:
+        for folder in (ROOT, parent):
+            (folder / "cgroup.subtree_control").write_text("+memory")
+    yield path
+    for folder in [path] + ([] if existed else [parent]):
+        if folder.exists():
+            folder.rmdir()
+
+
+def start_in(path, code):
+    enter = f"import os; open({str(path / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n"
+    return subprocess.Popen(["/usr/bin/python3", "-c", enter + textwrap.dedent(code)])
+
+
+def wait_for(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.01)
+
+
+def samples(path):
+    rows = [line.split(",") for line in path.read_text().splitlines()[3:]]
+    return [(int(row[0]), int(row[1])) for row in rows if row[1] and not row[5]]
+
+
+def document(memplate, *arguments, **options):
+    """The flag comes first: what follows -- is the command's."""
+    return json.loads(memplate.run("--json", *arguments, **options).stdout)
+
+
+def test_golden_prices(memplate):
+    bill = document(memplate, "cost", "price", "--profile", "aws-2020", "--memory-bytes", 810766336,
+                         "--duration-ms", 3652, "--requests", 1000000)
+    assert (bill["memory_mb"], bill["billed_memory_mb"], bill["billed_units"]) == (774, 832, 37)
+    assert bill["cost"] == 50.298
+    assert round(bill["net_cost"], 6) == 46.200978
+    assert round(bill["overhead_cost"], 6) == 4.097022
+    assert round(bill["memory_increase_percent"], 6) == 7.461101
+    assert round(bill["time_increase_percent"], 6) == 1.308659
+    assert (bill["wasted_ms"], bill["wasted_mb"]) == (48, 58)
+    text = memplate.run("cost", "price", "--profile", "aws-2020", "--memory-bytes", 50 << 20,
+                        "--duration-ms", 105, "--reserve", "256M").stdout
+    for part in ("$1.03", "$0.29", "$0.75", "+123.40 %", "+27.10 %", "206 MB, 95 ms"):
+        assert part in text
+
+
+def test_unverified_constants_are_named_in_every_output(memplate):
+    arguments = ("cost", "price", "--memory-bytes", 1, "--duration-ms", 1, "--profile")
+    assert "not verified      effective, time" in memplate.run(*arguments, "azure-flex").stdout
+    bill = document(memplate, *arguments, "azure-flex")
+    assert bill["profile"]["unverified"] == ["effective", "time"]
+    assert len(document(memplate, *arguments, "all")["bills"]) == 11
+
+
+def test_run_reports_what_the_kernel_and_the_program_saw(memplate, scratch, program):
+    command = program(STEPS + f"""
+json.dump({{"entered": entered, "left": time.monotonic_ns(), "peak": int(read("{PEAK}"))}},
+          open(sys.argv[1], "w"))
+""")
+    done = memplate.run("cost", "run", "--json", scratch / "r.json", "--csv", scratch / "t.csv",
+                        "--html", scratch / "p.html", "--", *command, scratch / "truth.json")
+    report = json.loads((scratch / "r.json").read_text())
+    truth = json.loads((scratch / "truth.json").read_text())
+    run = report["runs"][0]
+    # Writing the truth may have cost a page more.
+    assert truth["peak"] <= run["peak_bytes"] <= truth["peak"] + (1 << 20)
+    assert run["peak_bytes"] >= 100_000_000
+    assert run["ended"] and not run["followed"]
+    trace = samples(scratch / "t.csv")
+    rows = (scratch / "t.csv").read_text().splitlines()
+    exec_ns = int([row for row in rows if ",exec," in row][0].split(",")[0])
+    exit_ns = int([row for row in rows if ",exit," in row][0].split(",")[0])
+    assert exec_ns <= truth["entered"] and truth["left"] <= exit_ns
+    assert run["duration_ns"] == exit_ns - exec_ns
+    assert max(level for _, level in trace) <= run["peak_bytes"]
+    assert max(level for _, level in trace) >= 0.9 * run["peak_bytes"]
+    bill = run["bills"][0]
+    assert bill["memory_mb"] == -(-run["peak_bytes"] // (1 << 20))
+    assert bill["duration_ms"] == run["duration_ms"]
+    assert report["method"]["backend"] == "poll" and report["method"]["accuracy"]
+    assert "method            poll: " in done.stdout
+    page = (scratch / "p.html").read_text()
+    assert "://" not in page.split('<script type="application/json"')[0]
+    assert "Memory over time" in page
+
+
+def test_descendants_count_and_do_not_outlive_the_run(memplate, scratch, program):
+    command = program(PREAMBLE + """
+if os.fork() == 0:
+    held = b"x" * 80_000_000
+    open(sys.argv[1], "w").write(str(os.getpid()))
+    time.sleep(1000)
+while not os.path.exists(sys.argv[1]) or not open(sys.argv[1]).read():
+    time.sleep(0.01)
+""")
+    report = document(memplate, "cost", "run", "--", *command, scratch / "pid")
+    assert report["runs"][0]["peak_bytes"] > 80_000_000
+    stat = pathlib.Path("/proc", (scratch / "pid").read_text(), "stat")
+    assert not stat.exists() or stat.read_text().split(") ")[1][0] == "Z"
+
+
+def test_failure_of_the_command_is_reported(memplate, scratch):
+    done = memplate.run("cost", "run", "--", "/bin/sh", "-c", "echo sa''id; exit 3", expect=1)
+    assert "the command       exited with status 3" in done.stdout
+    assert "said" in done.stderr and "said" not in done.stdout
+    killed = memplate.run("cost", "run", "--", "/bin/sh", "-c", "kill -9 $$", expect=1)
+    assert "was killed by signal 9" in killed.stdout
+
+
+def test_repeat_and_functracer_formats(memplate, scratch, program):
+    command = program("import time; held = b'x' * 50_000_000; time.sleep(0.05)")
+    done = memplate.run("cost", "run", "--repeat", 2, "--format", "functracer",
+                        "--csv", scratch / "x-rawresults.csv", "--dat", scratch / "x-results.dat",
+                        "--", *command)
+    assert done.stdout.count("Max memory usage: ") == 2
+    rows = (scratch / "x-results.dat").read_text().splitlines()
+    assert len(rows) == 2
+    for number, row in enumerate(rows, 1):
+        used_ms, used_mb, units, billed_mb, cost, net, overhead = row.split()
+        assert int(units) == -(-int(used_ms) // 100) and int(billed_mb) == 128
+        price = int(units) * 0.208 + 0.2
+        assert float(cost) == pytest.approx(price) and float(cost) - float(net) == pytest.approx(
+            float(overhead))
+        raw = (scratch / f"x-rawresults-{number}.csv").read_text().splitlines()
+        assert raw[0].endswith(",0") and raw[-1].endswith(",0") and len(raw) > 3
+    report = document(memplate, "cost", "run", "--repeat", 3, "--", "/bin/true")
+    assert len(report["runs"]) == 3 and report["summary"]["duration_ms"]["n"] == 3
+
+
+def test_a_killed_recording_is_readable_to_its_end(memplate, scratch, program):
+    command = program(PREAMBLE + """
+held = []
+while True:
+    held.append(b"x" * 100_000); time.sleep(0.01)
+""")
+    trace = scratch / "t.csv"
+    process = memplate.start("cost", "run", "--csv", trace, "--", *command)
+    wait_for(lambda: trace.exists() and len(trace.read_text().splitlines()) > 60)
+    process.send_signal(signal.SIGKILL)
+    killed_ns = time.monotonic_ns()
+    process.wait()
+    summary = memplate.run("cost", "hull", trace, "-o", scratch / "hull.json").stdout
+    assert "cut short" in summary
+    assert killed_ns - samples(trace)[-1][0] < 2_000_000_000
+    # The command ends with it, and its cgroup is removed by the next run.
+    groups = lambda: list((ROOT / "memplate").glob(f"cost-{process.pid}"))
+    wait_for(lambda: not groups() or not (groups()[0] / "cgroup.procs").read_text())
+    memplate.run("cost", "run", "--", "/bin/true")
+    assert groups() == []
+
+
+def test_interrupting_a_run_leaves_nothing(memplate, scratch):
+    process = memplate.start("cost", "run", "--csv", scratch / "t.csv", "--", "/bin/sleep", "1000")
+    wait_for(lambda: (scratch / "t.csv").exists() and samples(scratch / "t.csv"))
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert not list((ROOT / "memplate").glob("cost-*"))
+
+
+def test_following_a_container_until_it_ends(memplate, scratch, cgroup):
+    container = start_in(cgroup, "import time; held = b'x' * 60_000_000; time.sleep(1000)")
+    process = memplate.start("cost", "run", "--container", ID[:12], "--json", "-",
+                             "--csv", scratch / "t.csv")
+    wait_for(lambda: (scratch / "t.csv").exists() and
+             any(level > 60_000_000 for _, level in samples(scratch / "t.csv")))
+    container.kill()
+    container.wait()
+    out, _ = process.communicate(timeout=60)
+    report = json.loads(out)
+    assert process.returncode == 0
+    assert report["runs"][0]["followed"] and report["runs"][0]["ended"]
+    assert report["runs"][0]["peak_bytes"] > 60_000_000
+
+
+@pytest.mark.parametrize("target", ["--cgroup", "--container"])
+def test_a_container_that_vanishes_ends_the_measurement(memplate, scratch, cgroup, target):
+    process = memplate.start("cost", "run", target, ID if target == "--container" else cgroup,
+                             "--json", "-", "--csv", scratch / "t.csv")
+    wait_for(lambda: (scratch / "t.csv").exists() and samples(scratch / "t.csv"))
+    cgroup.rmdir()
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and json.loads(out)["runs"][0]["ended"]
+    assert "no such container" in memplate.error("cost", "run", "--container", ID)
+    assert "no memory cgroup of that path" in memplate.error("cost", "run", "--cgroup", cgroup)
+
+
+FAKE_PODMAN = f"""#!/usr/bin/python3
+import os, pathlib, subprocess, sys
+words = [word for word in sys.argv[1:] if word != "--cgroup-manager=cgroupfs"]
+state = pathlib.Path(__file__).parent / "state"
+if words[0] == "create":
+    if "nosuch" in words:
+        sys.exit("Trying to pull nosuch...\\nError: nosuch: no such image")
+    state.write_text("\\n".join(words[words.index("--cgroup-parent") + 1:]))
+    print("{ID}")
+elif words[0] == "start":
+    parent, image, *command = state.read_text().split("\\n")
+    group = pathlib.Path("{ROOT}" + parent) / "libpod-{ID}"
+    (group.parent / "libpod-conmon-{ID}").mkdir()
+    group.mkdir()
+    def enter():
+        (group / "cgroup.procs").write_text(str(os.getpid()))
+    code = subprocess.run(command, preexec_fn=enter).returncode
+    group.rmdir()
+    (group.parent / "libpod-conmon-{ID}").rmdir()
+    sys.exit(code)
+elif words[0] == "rm":
+    state.with_name("removed").write_text(words[-1])
+"""
+
+
+@pytest.mark.skipif(V2, reason="the stand-in for podman does not enable controllers")
+def test_image_through_podman(memplate, scratch):
+    binaries = scratch / "bin"
+    binaries.mkdir()
+    (binaries / "podman").write_text(FAKE_PODMAN)
+    (binaries / "podman").chmod(0o755)
+    path = {"PATH": f"{binaries}:/usr/bin:/bin"}
+    report = document(memplate, "cost", "run", "--image", "python", "--", "/usr/bin/python3", "-c",
+                           "import time; held = b'x' * 70_000_000; time.sleep(0.3)", env=path)
+    assert report["runs"][0]["peak_bytes"] > 70_000_000
+    assert (binaries / "removed").read_text() == ID
+    assert "no such image" in memplate.error("cost", "run", "--image", "nosuch", env=path)
+    assert "podman: not found" in memplate.error("cost", "run", "--image", "python", expect=3,
+                                                 env={"PATH": "/nowhere"})
+
+
+def learn(memplate, scratch, command, *options):
+    memplate.run("cost", "run", "--repeat", 2, "--csv", scratch / "t.csv", "--", *command)
+    memplate.run("cost", "hull", scratch / "t-1.csv", scratch / "t-2.csv", *options,
+                 "-o", scratch / "hull.json")
+    return scratch / "hull.json"
+
+
+def test_tune_saves_memory_and_kills_nobody(memplate, scratch, program):
+    hull = learn(memplate, scratch, program(STEPS), "--margin-mb", "8")
+    command = program(STEPS + f"""
+assert int(read("{LIMIT}")) < 150_000_000, read("{LIMIT}")
+""")
+    report = document(memplate, "cost", "tune", "--hull", hull, "--html", scratch / "p.html", "--", *command)
+    assert report["oom_kills"] == 0 and "failure" not in report["run"]
+    assert report["changes"] and report["peak_bytes"] >= 100_000_000
+    assert report["flat_gb_seconds"] - report["tuned_gb_seconds"] == pytest.approx(
+        report["saved_gb_seconds"])
+    page = (scratch / "p.html").read_text()
+    assert "limit set" in page and "maximum hull" in page
+    dry = document(memplate, "cost", "tune", "--hull", hull, "--dry-run", scratch / "t-1.csv")
+    assert dry["dry_run"] and dry["samples_above_limit"] == 0 and dry["saved_gb_seconds"] > 0
+
+
+def test_a_hull_that_is_too_low_is_corrected_in_time(memplate, scratch, program):
+    (scratch / "uhull.json").write_text('{"0.0": 12.0, "0.1": 15.5, "0.2": 0}')
+    report = document(memplate, "cost", "tune", "--hull", scratch / "uhull.json", "--", *program(STEPS))
+    assert "failure" not in report["run"] and report["oom_kills"] == 0
+    assert report["interventions"] > 0 and report["peak_bytes"] >= 100_000_000
+    assert {"near the limit", "memory pressure"} & {one["reason"] for one in report["changes"]}
+    for change in report["changes"]:
+        assert change["to_bytes"] >= change["use_bytes"]
+
+
+def test_the_ceiling_is_kept(memplate, scratch, program):
+    (scratch / "uhull.json").write_text('{"0.0": 30.0, "0.1": 0}')
+    report = document(memplate, "cost", "tune", "--hull", scratch / "uhull.json",
+                      "--ceiling", "60M", "--", *program(STEPS), expect=1)
+    assert report["run"]["failure"] == "was killed by signal 9"
+    assert report["oom_kills"] == 1 and report["peak_bytes"] <= 60 << 20
+
+
+def test_bad_input_is_one_line_each(memplate, scratch):
+    bad = scratch / "bad"
+    bad.write_text("{")
+    assert "not a hull" in memplate.error(
+        "cost", "tune", "--hull", bad, "--", "/bin/true", expect=2)
+    assert "no sample" in memplate.error("cost", "hull", bad, "-o", "-", expect=2)
+    bad.write_text("{\n")
+    assert "not a trace" in memplate.error("cost", "hull", bad, "-o", "-", expect=2)
+    assert "bad" in memplate.error("cost", "tune", "--hull", scratch / "nosuch-bad", "--dry-run", bad)
+    assert "not valid TOML" in memplate.error("cost", "price", "--prices", bad, "--memory-bytes", 1,
+                                              "--duration-ms", 1, expect=2)
+    assert "known: " in memplate.error("cost", "price", "--profile", "aws", "--memory-bytes", 1,
+                                       "--duration-ms", 1, expect=2)
+    assert "nothing to measure" in memplate.error("cost", "run", expect=2)
+    assert "exclude" in memplate.error("cost", "run", "--cgroup", "a", "--container", "b", expect=2)
+    assert "cannot execute /no/such" in memplate.error("cost", "run", "--", "/no/such")
+    assert "either" in memplate.error("cost", "tune", "--hull", bad, expect=2)
+    assert "/nowhere" in memplate.error("cost", "run", "--csv", "/nowhere/t.csv", "--", "/bin/true")
+    (scratch / "back.csv").write_text("10:00:05.000,0\n10:00:01.000,5\n")
+    assert "clock goes back" in memplate.error(
+        "cost", "hull", scratch / "back.csv", "-o", scratch / "h", expect=2)
+    full = memplate.error("cost", "run", "--csv", "/dev/full", "--", "/bin/true")
+    assert "/dev/full" in full
+
+
+def functracer_rules(paths):
+    """The hull by functracer's rules, in the language whose numbers it prints."""
+    hull = {}
+    for path in paths:
+        first = None
+        for row in path.read_text().splitlines():
+            clock, memory = row.split(",")[:2]
+            hours, minutes, seconds = clock.split(":")
+            stamp = (int(hours) * 3600 + int(minutes) * 60 + int(seconds[:2])
+                     + int(seconds[3:]) / 1000)
+            first = stamp if first is None else first
+            key = round(stamp - first, 1)
+            hull[key] = max(hull.get(key, 0), int(memory) / 1048576)
+    hull[max(hull) + 0.1] = 0
+    keys = sorted(hull)
+    for index, key in enumerate(keys[:-2]):
+        hull[key] = max(hull[key], hull[keys[index + 2]])
+    return json.dumps({key: hull[key] for key in keys})
+
+
+def test_functracer_hulls_to_the_last_digit(memplate, scratch):
+    numbers = random.Random(4)
+    paths = []
+    for run in range(5):
+        path = scratch / f"raw-{run}.csv"
+        at = numbers.randrange(0, 80_000_000)
+        rows = []
+        for _ in range(numbers.randrange(2, 300)):
+            clock = f"{at // 3600000:02}:{at // 60000 % 60:02}:{at // 1000 % 60:02}.{at % 1000:03}"
+            rows.append(f"{clock},{numbers.randrange(0, 1 << 30)}\n")
+            at += numbers.randrange(0, 290)
+        path.write_text("".join(rows))
+        paths.append(path)
+    out = memplate.run("cost", "hull", *paths, "--compat", "functracer", "-o", "-").stdout
+    assert out.strip() == functracer_rules(paths)
+
+
+def test_functracer_hull_of_its_own_trace(memplate, scratch):
+    (scratch / "raw.csv").write_text(
+        "23:59:59.900,0\n23:59:59.950,1048576\n00:00:00.050,3145728\n00:00:00.100,0\n")
+    memplate.run("cost", "hull", scratch / "raw.csv", "--compat", "functracer",
+                 "-o", scratch / "uhull.json")
+    hull = json.loads((scratch / "uhull.json").read_text())
+    assert list(hull)[0] == "0.0" and list(hull.values())[-1] == 0
+    dry = document(memplate, "cost", "tune", "--hull", scratch / "uhull.json",
+                        "--dry-run", scratch / "raw.csv")
+    assert dry["duration_ns"] == 200_000_000
