@@ -57,8 +57,10 @@ def test_interrupted(memplate, shared_pool_with_hello, number, after):
     time.sleep(after)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert errors.strip().splitlines()[-1] == "memplate: interrupted"
+    # On a busy machine the signal may arrive before main(): then nothing has begun.
+    if process.returncode != -number or errors:
+        assert process.returncode == 130, errors
+        assert errors.strip().splitlines()[-1] == "memplate: interrupted"
     assert leftovers(memplate) == []
 
 

@@ -215,7 +215,8 @@ class ImageDirectory {
 
     /// All images of these processes and files.
     void fill(const std::vector<TestProcess>& processes,
-              const std::vector<image::File>& files = {regular_file(1, "/bin/function", 4711)}) {
+              const std::vector<image::File>& files = {
+                  regular_file(1, "/bin/function", 4711)}) const {
         put_inventory();
         std::vector<std::string> entries;
         for (const auto& file : files) entries.push_back(file.SerializeAsString());

@@ -116,7 +116,7 @@ class Machine:
             return
         self.start()
         try:
-            status = self.process.wait(60)
+            status = self.process.wait(BOOT_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
             raise

@@ -67,8 +67,9 @@ std::string attach_report_text(const Json& report, bool colour) {
             "This machine is emulated: its times say nothing about real ones. Count "
             "instructions:\n  scripts/vm --icount -- memplate bench attach --instructions\n";
     for (const Json& size : report.at("sizes"))
-        text += fmt::format("\n{} MiB: p50 and p99; last column: attach and first read, copy against it\n{}",
-                            size.at("bytes").get<uint64_t>() >> 20, size_table(size, colour));
+        text += fmt::format(
+            "\n{} MiB: p50 and p99; last column: attach and first read, copy against it\n{}",
+            size.at("bytes").get<uint64_t>() >> 20, size_table(size, colour));
     std::map<std::string, std::vector<std::string>> skipped;  // by reason
     if (report.contains("skipped"))
         for (const auto& [name, why] : report["skipped"].items())

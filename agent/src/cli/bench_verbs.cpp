@@ -125,9 +125,10 @@ void add_bench_verbs(CLI::App& root, Application& application) {
                      "Instances that run together for the memory figures; 0 leaves them out")
         ->check(CLI::Range(0, 1000))
         ->capture_default_str();
-    verb->add_option("--pool", options->request.pool,
-                     "Build the templates in this pool, which keeps them; default: a pool in memory "
-                     "that is removed again")
+    verb->add_option(
+            "--pool", options->request.pool,
+            "Build the templates in this pool, which keeps them; default: a pool in memory "
+            "that is removed again")
         ->type_name("POOL");
     // Named apart from the global flag --json, which prints the report.
     verb->add_option("--json", options->json_path, "Write the report to this file");

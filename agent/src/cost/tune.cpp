@@ -80,8 +80,9 @@ class LimitedCgroup {
 
 void fill(TuneReport& report, const Tuner& tuner, const TuneRequest& request) {
     report.changes = tuner.changes();
-    report.flat_bytes = request.flat_bytes;
-    report.flat_gb_seconds = gigabyte_seconds(request.flat_bytes, report.duration_ns);
+    // One that the run does not fit in would be no alternative.
+    report.flat_bytes = std::max(request.flat_bytes, report.peak_bytes);
+    report.flat_gb_seconds = gigabyte_seconds(report.flat_bytes, report.duration_ns);
     report.tuned_gb_seconds = tuner.gigabyte_seconds(report.duration_ns);
 }
 

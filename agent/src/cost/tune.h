@@ -13,7 +13,7 @@ struct TuneReport {
     bool dry_run = false;
     int64_t duration_ns = 0;
     uint64_t peak_bytes = 0;
-    uint64_t flat_bytes = 0;  ///< the limit that is compared with
+    uint64_t flat_bytes = 0;  ///< the constant limit that is compared with
     double flat_gb_seconds = 0;
     double tuned_gb_seconds = 0;
     std::vector<Tuner::Change> changes;
