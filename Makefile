@@ -134,9 +134,9 @@ test-kmod: ## Build the module and test it in virtual machines, on Debian 6.1 an
 	tests/vm/run --kernel 6.1
 	tests/vm/run --kernel 6.12
 
-test-vm: agent ## Test scripts/vm, engine attached and pools on devices in virtual machines (about half an hour)
+test-vm: agent ## Test scripts/vm, engine attached and pools on devices in virtual machines (about an hour)
 	@scripts/install-deps vm
-	MEMPLATE_BUILD=$(abspath $(AGENT)) $(PYTEST) -q tests/vm
+	MEMPLATE_VM_TESTS=1 MEMPLATE_BUILD=$(abspath $(AGENT)) $(PYTEST) -q tests/vm
 
 debug-kernel: ## Build a 6.1 kernel with KASAN, lockdep, kmemleak and fault injection (cached; 10-20 minutes)
 	@scripts/install-deps vm
