@@ -8,8 +8,8 @@
 #include <filesystem>
 #include <fstream>
 
-#include "cost/container.h"
 #include "cost/memory_source.h"
+#include "util/container.h"
 #include "util/fs.h"
 
 namespace memplate::cost {

@@ -88,8 +88,7 @@ Result<int> cost_hull(const Application& application, const Options& options) {
 
 void add_cost_hull(CLI::App& noun, Application& application) {
     auto options = std::make_shared<Options>();
-    auto* verb = noun.add_subcommand(
-        "hull", "Learn from traces how much memory a function needs at which time");
+    auto* verb = noun.add_subcommand("hull", "Learn from traces how much memory is needed when");
     verb->add_option("traces", options->traces, "Traces, of `cost run --csv` or of functracer")
         ->required()
         ->type_name("TRACE");

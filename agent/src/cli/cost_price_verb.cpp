@@ -50,8 +50,7 @@ Result<int> cost_price(const Application& application, const Options& options) {
 
 void add_cost_price(CLI::App& noun, Application& application) {
     auto options = std::make_shared<Options>();
-    auto* verb = noun.add_subcommand(
-        "price", "Cost of requests of a given memory and time, and what of it is waste");
+    auto* verb = noun.add_subcommand("price", "Cost of so many requests, and what of it is waste");
     add_price_options(*verb, options->price);
     verb->add_option("--memory-bytes", options->memory_bytes, "Memory used by a request, bytes")
         ->required();
@@ -60,7 +59,8 @@ void add_cost_price(CLI::App& noun, Application& application) {
     verb->footer(
         "Example: memplate cost price --profile aws-2020 --memory-bytes 810766336 "
         "--duration-ms 3652\n"
-        "MB are 2^20 bytes. --json: one object, or `bills` when several profiles are asked for.");
+        "An unknown profile lists the known ones. MB are 2^20 bytes. --json: one object, or\n"
+        "`bills` when several profiles are asked for.");
     verb->callback([&application, options] {
         application.needs_settings = false;
         application.action = [&application, options] { return cost_price(application, *options); };

@@ -9,12 +9,12 @@
 #include "bench/environment.h"
 #include "cli/cost_verbs.h"
 #include "cost/clock.h"
-#include "cost/container.h"
 #include "cost/functracer.h"
 #include "cost/measure.h"
 #include "cost/page.h"
 #include "cost/run_report.h"
 #include "util/clock.h"
+#include "util/container.h"
 #include "util/fs.h"
 #include "util/table.h"
 
@@ -107,16 +107,16 @@ Result<> connect(const Options& options, const Json& environment, unsigned numbe
 }
 
 Result<cost::RunRecord> measure(const Options& options, const cost::Recorder& recorder,
-                                const cost::CgroupHierarchy& hierarchy) {
+                                const CgroupHierarchy& hierarchy) {
     if (!options.image.empty())
         return cost::run_image(recorder, hierarchy, options.image, options.command);
     if (!options.command.empty()) return cost::run_command(recorder, hierarchy, options.command);
     std::string path = options.cgroup;
     if (!options.container.empty()) {
-        TRY_ASSIGN(const auto container, cost::find_container(hierarchy, options.container));
+        TRY_ASSIGN(const auto container, find_container(hierarchy, options.container));
         path = container.cgroup;
     }
-    TRY_ASSIGN(const auto cgroup, cost::MemoryCgroup::open(hierarchy, path));
+    TRY_ASSIGN(const auto cgroup, MemoryCgroup::open(hierarchy, path));
     return cost::follow_cgroup(recorder, cgroup);
 }
 
@@ -143,7 +143,7 @@ Result<int> cost_run(const Application& application, const Options& options) {
     if (options.format == "functracer" && prices.profiles.empty()) prices.profiles = "aws-2020";
     if (prices.profiles.empty()) prices.profiles = "aws-x86";
     TRY_ASSIGN(PriceRequest request, read_price_options(prices));
-    TRY_ASSIGN(const auto hierarchy, cost::CgroupHierarchy::find());
+    TRY_ASSIGN(const auto hierarchy, CgroupHierarchy::find());
     cost::RunReport report;
     report.subject = subject_of(options);
     report.profiles = std::move(request.profiles);
@@ -194,8 +194,8 @@ Result<int> cost_run(const Application& application, const Options& options) {
 void add_cost_run(CLI::App& noun, Application& application) {
     auto options = std::make_shared<Options>();
     options->price.profiles.clear();
-    auto* verb = noun.add_subcommand(
-        "run", "Run a command, or follow a cgroup, and tell its memory, time and cost");
+    auto* verb =
+        noun.add_subcommand("run", "Memory, time and cost of a command, container or cgroup");
     verb->add_option("command", options->command, "Command and its arguments, after --")
         ->type_name("COMMAND");
     verb->add_option("--container", options->container,
@@ -203,8 +203,7 @@ void add_cost_run(CLI::App& noun, Application& application) {
         ->type_name("NAME");
     verb->add_option("--cgroup", options->cgroup, "Follow a memory cgroup, as in /proc/PID/cgroup")
         ->type_name("PATH");
-    verb->add_option("--image", options->image,
-                     "Run a container of this image with podman; the command is its")
+    verb->add_option("--image", options->image, "Run a container of this image with podman")
         ->type_name("IMAGE");
     verb->add_option("--repeat", options->repeat, "Run it so many times, one after the other")
         ->check(CLI::Range(1, 100000))
@@ -229,8 +228,8 @@ void add_cost_run(CLI::App& noun, Application& application) {
     verb->add_option("--html", options->html_path, "Write a self-contained page with charts");
     verb->footer(
         "Example: memplate cost run --repeat 5 --csv trace.csv -- python3 function.py\n"
-        "The command runs in a memory cgroup of its own; its output goes to standard error. A "
-        "container or cgroup is followed until it ends or Ctrl-C.");
+        "The command runs in a memory cgroup of its own; its output goes to standard error.\n"
+        "A container or cgroup is followed until it ends or Ctrl-C.");
     verb->callback([&application, options] {
         application.needs_settings = false;
         application.action = [&application, options] { return cost_run(application, *options); };

@@ -53,7 +53,7 @@ Result<cost::TuneReport> tune(const Application& application, const Options& opt
         report.subject = options.dry_run;
         return report;
     }
-    TRY_ASSIGN(const auto hierarchy, cost::CgroupHierarchy::find());
+    TRY_ASSIGN(const auto hierarchy, CgroupHierarchy::find());
     std::string subject;
     for (const std::string& word : options.command) subject += (subject.empty() ? "" : " ") + word;
     std::unique_ptr<cost::TraceWriter> writer;
@@ -97,8 +97,8 @@ Result<int> cost_tune(const Application& application, const Options& options) {
 
 void add_cost_tune(CLI::App& noun, Application& application) {
     auto options = std::make_shared<Options>();
-    auto* verb = noun.add_subcommand(
-        "tune", "Run a command with a memory limit that follows a hull, and tell what it saves");
+    auto* verb =
+        noun.add_subcommand("tune", "Run a command with a memory limit that follows a hull");
     verb->add_option("command", options->command, "Command and its arguments, after --")
         ->type_name("COMMAND");
     verb->add_option("--hull", options->hull_path, "From `cost hull`, or functracer's uhull.json")

@@ -10,8 +10,7 @@
 namespace memplate::cli {
 
 void add_price_options(CLI::App& verb, PriceOptions& options) {
-    verb.add_option("--profile", options.profiles,
-                    "Price profiles, comma separated, or `all`; an unknown name lists the known")
+    verb.add_option("--profile", options.profiles, "Price profiles, comma separated, or `all`")
         ->capture_default_str();
     verb.add_option("--prices", options.list, "Price list: a TOML file or a folder of them")
         ->type_name("FILE");

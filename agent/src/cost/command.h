@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "cost/memory_cgroup.h"
+#include "util/memory_cgroup.h"
 
 namespace memplate::cost {
 

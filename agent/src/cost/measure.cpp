@@ -16,14 +16,20 @@ Result<Recording> record_run(const Recorder& recorder, MemorySource& source, Tra
     return record(source, tee, options);
 }
 
-void fill(RunRecord& run, const MemorySource& source, const Recording& recording) {
+}  // namespace
+
+void take_over(RunRecord& run, const MemorySource& source, const Recording& recording) {
     run.peak_bytes = source.peak_bytes();
     run.end = recording.end;
     run.end_ns = recording.end_ns;
+    run.longest_gap_ns = recording.longest_gap_ns;
     run.clock_set_ns = recording.clock_set_ns;
 }
 
-}  // namespace
+std::string RunRecord::method_text() const {
+    return fmt::format("{}: {} (longest gap {:.1f} ms), maximum from {}", method.backend,
+                       method.level, static_cast<double>(longest_gap_ns) / 1e6, method.peak);
+}
 
 uint64_t RunRecord::duration_ms() const {
     return static_cast<uint64_t>((end_ns - start_ns + ns_per_ms - 1) / ns_per_ms);
@@ -33,6 +39,7 @@ Json RunRecord::to_json() const {
     Json json = {{"peak_bytes", peak_bytes},
                  {"duration_ns", end_ns - start_ns},
                  {"duration_ms", duration_ms()},
+                 {"longest_gap_ns", longest_gap_ns},
                  {"followed", followed},
                  {"ended", end == RecordEnd::over || end == RecordEnd::cgroup_gone}};
     if (clock_set_ns != 0) json["clock_set_ns"] = clock_set_ns;
@@ -57,7 +64,7 @@ Result<RunRecord> run_command(const Recorder& recorder, const CgroupHierarchy& h
     tee.add(Event{run.start_ns, "exec", ""});
     TRY_ASSIGN(const Recording recording,
                record_run(recorder, *source, tee, {.end_fd = command.pidfd()}));
-    fill(run, *source, recording);
+    take_over(run, *source, recording);
     // Stopped or out of time: its destructor ends the command.
     if (recording.end == RecordEnd::over) {
         tee.add(Event{run.end_ns, "exit", ""});
@@ -83,7 +90,7 @@ Result<RunRecord> follow_cgroup(const Recorder& recorder, const MemoryCgroup& cg
                                                          if (populated && *populated) seen = true;
                                                          return !populated || (seen && !*populated);
                                                      }}));
-    fill(run, *source, recording);
+    take_over(run, *source, recording);
     if (recording.end == RecordEnd::over || recording.end == RecordEnd::cgroup_gone)
         tee.add(Event{run.end_ns, "exit", ""});
     return run;

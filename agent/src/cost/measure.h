@@ -15,6 +15,7 @@ struct RunRecord {
     std::string cgroup;
     int64_t start_ns = 0;  ///< exec of the command, or when the following began
     int64_t end_ns = 0;
+    int64_t longest_gap_ns = 0;  ///< between two readings
     int64_t clock_set_ns = 0;
     bool followed = false;  ///< it ran before, or still runs
     RecordEnd end = RecordEnd::over;
@@ -23,7 +24,11 @@ struct RunRecord {
     /// As providers count: every begun millisecond.
     [[nodiscard]] uint64_t duration_ms() const;
     [[nodiscard]] Json to_json() const;
+    /// "poll: memory.current every 1 ms (longest gap 1.3 ms), maximum from memory.peak"
+    [[nodiscard]] std::string method_text() const;
 };
+
+void take_over(RunRecord& run, const MemorySource& source, const Recording& recording);
 
 /// What to do with a recording while it is made.
 struct Recorder {

@@ -7,7 +7,7 @@
 #include <functional>
 #include <memory>
 
-#include "cost/memory_cgroup.h"
+#include "util/memory_cgroup.h"
 #include "cost/trace.h"
 
 namespace memplate::cost {

@@ -159,10 +159,9 @@ Result<Page> run_page(const RunReport& report, const std::vector<Trace>& traces)
                             {{0, 0}, {0, billed_mb}, {billed_ms, billed_mb}, {billed_ms, 0}}});
     chart.series.push_back(
         constant("maximum", Page::Line::flat, in_mb(all.peak_bytes), std::max(last_ms, billed_ms)));
-    chart.note = all.method.accuracy;
+    chart.note = "Accuracy: " + all.method.accuracy + ".";
     page.charts.push_back(std::move(chart));
-    page.facts = {{"method", fmt::format("{}: {}, maximum from {}", all.method.backend,
-                                         all.method.level, all.method.peak)},
+    page.facts = {{"method", all.method_text()},
                   {"prices", fmt::format("{}; {}", profile.title(), profile.source)}};
     if (!profile.unverified.empty())
         page.facts.emplace_back("not verified",

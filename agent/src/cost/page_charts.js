@@ -74,7 +74,7 @@ function drawMemory(chart, width, readout) {
   }
   for (const tick of xTicks) {
     svg.append(shape('text', {class: 'tick', x: x(tick * unit[1]), y: height - 10,
-                              'text-anchor': tick === xTicks.at(-1) ? 'end' : 'middle'},
+                              'text-anchor': x(tick * unit[1]) > right - 30 ? 'end' : 'middle'},
                      grouped(tick, decimals(xTicks)) +
                          (tick === xTicks.at(-1) ? ` ${unit[0]}` : '')));
   }
@@ -170,7 +170,7 @@ function legend(series) {
     if (many && names.some(([kind]) => kind === 'many')) continue;
     names.push(many ? ['many', 'memory used, each trace'] : [one.kind, one.name]);
   }
-  const colour = {level: 'level', many: 'bar', hull: 'hull', limit: 'limit', billed: 'billed',
+  const colour = {level: 'level', many: 'bar-base', hull: 'hull', limit: 'limit', billed: 'billed',
                   flat: 'faint'};
   return el('ul', 'legend', ...names.map(([kind, name]) => {
     const key = el('i', 'line');

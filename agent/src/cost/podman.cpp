@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "cost/clock.h"
-#include "cost/container.h"
+#include "util/container.h"
 #include "cost/measure.h"
 #include "util/fs.h"
 #include "util/text.h"

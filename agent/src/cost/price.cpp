@@ -188,9 +188,9 @@ std::string bill_text(const PriceProfile& profile, const Bill& bill) {
     std::string parts = fmt::format("{} memory", profile.money(bill.memory_cost));
     if (!profile.cpu_unit.empty()) parts += fmt::format(" + {} CPU", profile.money(bill.cpu_cost));
     parts += fmt::format(" + {} requests", profile.money(bill.request_cost));
-    text += line("cost",
-                 fmt::format("{} for {} requests{} = {}", profile.money(bill.total), bill.requests,
-                             bill.free_tier ? " after the free tier" : "", parts));
+    text += line("cost", fmt::format("{} for {} requests{} = {}", profile.money(bill.total),
+                                     grouped(bill.requests),
+                                     bill.free_tier ? " after the free tier" : "", parts));
     text += line("net cost", profile.money(bill.net));
     text += line("overhead cost", profile.money(bill.overhead));
     if (bill.memory_increase_percent.valid() && bill.time_increase_percent.valid())

@@ -2,6 +2,7 @@
 #include "cost/record.h"
 
 #include <poll.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <array>
@@ -44,6 +45,29 @@ class ClockWatch {
     int64_t set_ns_ = 0;
 };
 
+/// Lets the calling thread run as soon as its time has come: the recorded program may keep all
+/// processors busy. Where that is not allowed nothing changes; the gaps are reported anyway.
+class PromptScheduling {
+  public:
+    PromptScheduling() : policy_(::sched_getscheduler(0)) {
+        ::sched_getparam(0, &previous_);
+        const sched_param least{::sched_get_priority_min(SCHED_RR)};
+        // Whatever is started meanwhile does not inherit it.
+        changed_ =
+            policy_ >= 0 && ::sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &least) == 0;
+    }
+    PromptScheduling(const PromptScheduling&) = delete;
+    PromptScheduling& operator=(const PromptScheduling&) = delete;
+    ~PromptScheduling() {
+        if (changed_) ::sched_setscheduler(0, policy_, &previous_);
+    }
+
+  private:
+    int policy_;
+    sched_param previous_{};
+    bool changed_ = false;
+};
+
 }  // namespace
 
 Result<Recording> record(MemorySource& source, TraceSink& sink, const RecordOptions& options) {
@@ -53,8 +77,14 @@ Result<Recording> record(MemorySource& source, TraceSink& sink, const RecordOpti
     const int64_t deadline = options.at_most.count() > 0
                                  ? recording.start_ns + options.at_most.count() * ns_per_ms
                                  : INT64_MAX;
+    const PromptScheduling prompt;
     ClockWatch clock(options.wall_clock);
     int64_t next_check = recording.start_ns;
+    int64_t drained_ns = recording.start_ns;
+    const auto note_gap = [&](int64_t now) {
+        recording.longest_gap_ns = std::max(recording.longest_gap_ns, now - drained_ns);
+        drained_ns = now;
+    };
     for (int64_t next = recording.start_ns;;) {
         if (auto drained = source.drain(sink); !drained) {
             if (!is_gone(drained.error())) return std::unexpected(std::move(drained.error()));
@@ -62,6 +92,7 @@ Result<Recording> record(MemorySource& source, TraceSink& sink, const RecordOpti
             break;
         }
         const int64_t now = monotonic_ns();  // not before the samples
+        note_gap(now);
         clock.check(sink, now);
         if (options.tick) TRY(options.tick(now));
         if (options.stop.stop_requested()) {
@@ -89,6 +120,7 @@ Result<Recording> record(MemorySource& source, TraceSink& sink, const RecordOpti
     // What happened since the last drain.
     if (recording.end == RecordEnd::over) (void)source.drain(sink);
     recording.end_ns = monotonic_ns();
+    note_gap(recording.end_ns);
     recording.clock_set_ns = clock.set_ns();
     return recording;
 }

@@ -30,7 +30,8 @@ struct Recording {
     RecordEnd end = RecordEnd::over;
     int64_t start_ns = 0;
     int64_t end_ns = 0;
-    int64_t clock_set_ns = 0;  ///< by how much the wall clock was set meanwhile, in sum
+    int64_t longest_gap_ns = 0;  ///< between two drains: what happened in one may have been missed
+    int64_t clock_set_ns = 0;    ///< by how much the wall clock was set meanwhile, in sum
 };
 
 /// Adds a "clock" event when the wall clock is set; nothing else depends on that clock.

@@ -57,6 +57,7 @@ RunRecord RunReport::typical() const {
     int64_t sum = 0;
     for (const RunRecord& run : runs) {
         all.peak_bytes = std::max(all.peak_bytes, run.peak_bytes);
+        all.longest_gap_ns = std::max(all.longest_gap_ns, run.longest_gap_ns);
         sum += run.end_ns - run.start_ns;
         if (!run.failure.empty()) all.failure = run.failure;
     }
@@ -110,8 +111,7 @@ Result<std::string> RunReport::text(bool colour) const {
             text += line("wall clock", fmt::format("was set by {:+.3f} s during the run; the times "
                                                    "here are monotonic",
                                                    static_cast<double>(run.clock_set_ns) / 1e9));
-    text += line("method", fmt::format("{}: {}, maximum from {}", all.method.backend,
-                                       all.method.level, all.method.peak));
+    text += line("method", all.method_text());
     for (const PriceProfile& profile : profiles) {
         auto charged = bill(profile, all);
         if (!charged && (profiles.size() == 1 || charged.error().kind == ErrorKind::usage))

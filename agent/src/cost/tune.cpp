@@ -143,10 +143,7 @@ Result<TuneReport> tune_command(const Recorder& recorder, const CgroupHierarchy&
                               },
                           .wake_fd = limits.wake_fd()};
     TRY_ASSIGN(const Recording recording, record(*source, tee, options));
-    run.end = recording.end;
-    run.end_ns = recording.end_ns;
-    run.peak_bytes = source->peak_bytes();
-    run.clock_set_ns = recording.clock_set_ns;
+    take_over(run, *source, recording);
     (void)limits.pressure();
     report.limit_hits = limits.hits().limit;
     report.oom_kills = limits.hits().killed;

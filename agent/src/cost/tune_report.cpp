@@ -68,6 +68,7 @@ std::string TuneReport::text(bool colour) const {
              fmt::format("{:.4f} GB-s, {:.4f} GB-s ({:.1f} %) saved, {} changes", tuned_gb_seconds,
                          flat_gb_seconds - tuned_gb_seconds, saved_percent(*this), changes.size()));
     text += line("limits", mechanism);
+    if (run) text += line("method", run->method_text());
     if (dry_run)
         text += line("above the limit", fmt::format("{} samples", above_limit));
     else

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cost/container.h"
+#include "util/container.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -13,7 +13,7 @@
 #include "util/text.h"
 #include "util/toml_reader.h"
 
-namespace memplate::cost {
+namespace memplate {
 namespace {
 
 constexpr size_t deepest = 12;
@@ -164,4 +164,4 @@ Result<Container> find_container(const CgroupHierarchy& hierarchy, const std::st
                             shown, found.size(), found[0].cgroup, found[1].cgroup));
 }
 
-}  // namespace memplate::cost
+}  // namespace memplate

@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "cost/memory_cgroup.h"
+#include "util/memory_cgroup.h"
 
-namespace memplate::cost {
+namespace memplate {
 
 struct Container {
     std::string engine;  ///< "docker", "podman", "kubernetes", "cri-o", "containerd", "memplate", …
@@ -29,4 +29,4 @@ struct Container {
                                                const std::string& name,
                                                const std::string& root = "");
 
-}  // namespace memplate::cost
+}  // namespace memplate

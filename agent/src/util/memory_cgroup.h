@@ -13,7 +13,7 @@
 
 #include "util/fd.h"
 
-namespace memplate::cost {
+namespace memplate {
 
 /// Where memory cgroups are on this host.
 struct CgroupHierarchy {
@@ -88,4 +88,4 @@ class MemoryCgroup {
     UniqueFd stat_;
 };
 
-}  // namespace memplate::cost
+}  // namespace memplate

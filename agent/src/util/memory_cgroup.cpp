@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cost/memory_cgroup.h"
+#include "util/memory_cgroup.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -12,7 +12,7 @@
 #include "util/fs.h"
 #include "util/text.h"
 
-namespace memplate::cost {
+namespace memplate {
 namespace {
 
 /// v1 writes "no limit" as the largest multiple of a page.
@@ -286,4 +286,4 @@ Result<> MemoryCgroup::remove(std::chrono::milliseconds timeout) const {
     return {};
 }
 
-}  // namespace memplate::cost
+}  // namespace memplate
