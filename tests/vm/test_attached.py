@@ -6,12 +6,11 @@ import json
 import os
 import pathlib
 import shutil
-import subprocess
 import tempfile
 import tomllib
 
 import pytest
-from machine import BUILD, REPOSITORY, Machine
+from machine import BUILD, Machine, kernel_module
 
 # Not wipeonfork: Debian's CRIU does not record that advice, whatever the engine.
 PROGRAMS = ["tree", "threads", "shared", "dontneed", "jemalloc_calloc", "mremap_grow"]
@@ -109,24 +108,9 @@ class Guest(Machine):
         self.until_no_pools()
 
 
-def kernel_headers(kernel):
-    found = subprocess.run(
-        [REPOSITORY / "scripts" / "vm", "--print-kdir", "--kernel", kernel],
-        capture_output=True, text=True, check=False,
-    )
-    if found.returncode != 0:
-        pytest.skip(f"no kernel {kernel} to boot: {found.stderr.strip()}")
-    return found.stdout.strip()
-
-
 @pytest.fixture(scope="module", params=["6.1", "6.12"])
 def guest(request):
-    headers = kernel_headers(request.param)
-    done = subprocess.run(
-        ["make", "--no-print-directory", "-s", "-C", REPOSITORY, "kmod", f"KDIR={headers}"],
-        capture_output=True, text=True, check=True,
-    )
-    module = REPOSITORY / done.stdout.strip().splitlines()[-1].removeprefix("built ")
+    module = kernel_module(request.param)
     # Not in /tmp: machines have one of their own.
     folder = pathlib.Path(tempfile.mkdtemp(prefix="memplate-attached-", dir="/var/tmp"))
     machine = None

@@ -54,6 +54,7 @@ def nothing_is_left(monkeypatch):
         (["--dax", "tape", "true"], "choose nvdimm, cxl or hmem"),
         (["--dax", "nvdimm", "--dax-align", "64", "true"], "choose 4096 or 2097152"),
         (["--dax", "nvdimm", "--dax-size", "17M", "true"], "a multiple of 2M"),
+        (["--dax", "cxl", "--dax-size", "64M", "true"], "multiple of 256M"),
         (["--dax", "hmem", "--pool", "x", "true"], "has no file"),
         (["--pool", "x", "true"], "need --dax"),
         (["--memory", "1024", "true"], "is no size"),
