@@ -109,6 +109,37 @@ def test_existing_template_is_not_overwritten(memplate, pool):
     build(memplate, pool, "hello", "--no-profile", "--replace")
 
 
+def test_a_copied_pool_is_another_pool(memplate, pool):
+    """A copied file has the UUID of the first, and its next template the same number."""
+    copy = pool.with_name(pool.name + "-copy")
+    shutil.copy(pool, copy)
+    build(memplate, pool, "hello", "--no-profile")
+    memplate.run("template", "build", "hello", "--no-profile", "--pool", copy,
+                 "--function", FUNCTIONS / "dynamic-html" / "function.toml")
+    try:
+        for engine in ("mapped", "copy"):
+            for path, word in ((pool, "hello, world"), (copy, "<html")):
+                run = memplate.json("run", "hello", "--pool", path, "--engine", engine)
+                assert word in request(run["instances"][0])[1]
+    finally:
+        memplate.run("stop", "--all")
+        memplate.run("pool", "rm", copy)
+
+
+def test_reclaimed_templates_leave_the_cache(memplate, pool):
+    cached = lambda: set((memplate.folder / "cache").glob("*-*-*/mapped-*"))
+    before = cached()
+    build(memplate, pool, "hello", "--no-profile")
+    memplate.run("run", "hello", "--pool", pool)
+    build(memplate, pool, "hello", "--no-profile", "--replace")
+    assert len(cached() - before) == 1
+    memplate.run("pool", "gc", pool)
+    assert len(cached() - before) == 1, "it is in use"
+    memplate.run("stop", "--all")
+    memplate.run("pool", "gc", pool)
+    assert cached() == before
+
+
 def test_unknown_names(memplate, pool):
     assert "nosuch" in memplate.error("run", "nosuch", "--pool", pool)
     assert "nosuch" in memplate.error("template", "show", "nosuch", "--pool", pool)

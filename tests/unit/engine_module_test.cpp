@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/module_templates.h"
+#include "engine/pages_in_use.h"
 #include "engine/pseudo_mm.h"
 #include "util/fs.h"
 
@@ -28,6 +29,19 @@ TEST(EngineModule, NotLoaded) {
     EXPECT_EQ(module.error().message,
               "pseudo_mm: the kernel module is not loaded (no /dev/memplate-no-such-device); "
               "modprobe pseudo_mm, or build it first with make kmod");
+}
+
+TEST(EngineModule, IsSeenWithoutItsDevice) {
+    auto root = TemporaryDirectory::create("/tmp", "memplate-test-module");
+    ASSERT_TRUE(root);
+    const auto without_sys = module_is_loaded(root->path());
+    ASSERT_FALSE(without_sys);
+    EXPECT_THAT(without_sys.error().message,
+                HasSubstr("cannot tell whether the kernel module is loaded"));
+    ASSERT_TRUE(make_directories(root->path() + "/sys/module"));
+    EXPECT_FALSE(*module_is_loaded(root->path()));
+    ASSERT_TRUE(make_directories(root->path() + "/sys/module/pseudo_mm"));
+    EXPECT_TRUE(*module_is_loaded(root->path()));
 }
 
 TEST(EngineModule, AnotherDevice) {

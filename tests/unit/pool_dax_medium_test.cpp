@@ -143,6 +143,7 @@ TEST_F(PoolDax, APoolIsOnlyReplacedByForceAndNotWhileItIsUsed) {
                     path_, uuid));
     CreateOptions force;
     force.force = true;
+    force.no_other_hosts = true;
     {
         const TemplatePin pin = must(pool.pin(record));
         EXPECT_THAT(error_of(Pool::create_on(device(), force)), HasSubstr("are in use"));
@@ -157,8 +158,30 @@ TEST_F(PoolDax, APoolIsOnlyReplacedByForceAndNotWhileItIsUsed) {
     must(write_lease(*device(), lease_of_other_host(9)));
     EXPECT_THAT(error_of(Pool::create_on(device(), force)), HasSubstr("on node7"));
     must(write_lease(*device(), LeaseBlock{}));
+    force.no_other_hosts = false;
+    const Error refusal = Pool::create_on(device(), force).error();
+    EXPECT_EQ(refusal.kind, ErrorKind::usage);
+    EXPECT_EQ(refusal.message,
+              path_ +
+                  ": other hosts may use the pool, which cannot be seen from here; when none "
+                  "does, `memplate pool create --force --no-other-hosts` destroys it");
+    EXPECT_EQ(open_device().uuid(), uuid);
+    force.no_other_hosts = true;
     EXPECT_NE(must(Pool::create_on(device(), force)).uuid(), uuid);
     EXPECT_TRUE(open_device().templates().empty());
+}
+
+TEST_F(PoolDax, ABlankDeviceWhosePagesAreInUseIsLeftAlone) {
+    make_device();
+    UniqueFd fd = must(open_at(AT_FDCWD, path_, O_RDWR));
+    must(pwrite_all(fd.get(), std::vector<std::byte>(slots_offset), 0));
+    const uint64_t pages = must(device()->size()) / page_size;
+    CreateOptions options;
+    options.pages_in_use = [&](const PageExtent& extent) -> Result<bool> {
+        EXPECT_EQ(extent, (PageExtent{0, pages}));
+        return true;
+    };
+    EXPECT_THAT(error_of(Pool::create_on(device(), options)), HasSubstr("are in use"));
 }
 
 TEST_F(PoolDax, AFailedCreationLeavesNoPool) {

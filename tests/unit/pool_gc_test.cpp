@@ -225,6 +225,12 @@ TEST_F(PoolGc, ADamagedExtentTableStopsAllocationUntilTheTemplateIsGone) {
     const PageExtent extent{0, 1};
     EXPECT_EQ(read(pool, extent), pattern(1, 1)) << "nothing was punched";
     must(writer.remove("broken"));
+    GcOptions used;
+    used.pages_in_use = [&](const PageExtent& asked) -> Result<bool> {
+        EXPECT_EQ(asked, (PageExtent{0, pool.total_pages()})) << "any page may be one of its own";
+        return true;
+    };
+    EXPECT_EQ(error_of(writer.gc(used)), message) << "kept while any page is in use";
     must(writer.gc());
     must(writer.begin("more", "default"));
     must(writer.reserve(1));

@@ -21,6 +21,7 @@ namespace {
 namespace stdfs = std::filesystem;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::StartsWith;
 
 class Fs : public testing::Test {
   protected:
@@ -128,6 +129,20 @@ TEST_F(Fs, MakesDirectoriesAndAcceptsExistingOnes) {
     ASSERT_FALSE(refused);
     EXPECT_EQ(refused.error().code, ENOTDIR);
     EXPECT_FALSE(make_directories(""));
+}
+
+TEST_F(Fs, PrivateDirectoriesAreOursAlone) {
+    ASSERT_TRUE(make_private_directory(at("a/b")));
+    EXPECT_TRUE(make_private_directory(at("a/b")));
+    const std::string wrong = ": must be a directory that belongs to uid ";
+    stdfs::create_symlink(at("a/b"), at("link"));
+    EXPECT_THAT(make_private_directory(at("link")).error().message, StartsWith(at("link") + wrong));
+    stdfs::permissions(at("a/b"), stdfs::perms::all);
+    EXPECT_THAT(make_private_directory(at("a/b")).error().message, StartsWith(at("a/b") + wrong));
+    if (::geteuid() != 0) return;
+    stdfs::permissions(at("a/b"), stdfs::perms::owner_all);
+    ASSERT_EQ(::chown(at("a/b").c_str(), 12345, 0), 0);
+    EXPECT_THAT(make_private_directory(at("a/b")).error().message, StartsWith(at("a/b") + wrong));
 }
 
 TEST_F(Fs, RemovesTreesButNotWhatLinksPointTo) {

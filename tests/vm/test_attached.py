@@ -381,7 +381,7 @@ def test_a_pool_on_a_device_is_shared_in_place(guest):
     guest.until(f"! grep -q device {DEBUG}/pools")
     freed = guest.json("pool", "gc", device, "--no-other-hosts")
     assert freed["freed_bytes"] > 32 << 20 and freed["still_in_use_bytes"] == 0
-    guest.memplate("pool", "rm", device)
+    guest.memplate("pool", "rm", device, "--no-other-hosts")
 
 
 def test_all_ways_of_the_benchmark_deliver_the_same(guest):

@@ -140,7 +140,8 @@ def test_the_life_of_a_pool(machines, tmp_path, kernel, medium):
     restore(machine, "second")
     assert "engine mapped" in machine.error("run", "second", "--pool", POOL, "--engine", "mapped", expect=3)
 
-    machine.memplate("pool", "rm", "/tmp/shared")
+    assert "--no-other-hosts" in machine.error("pool", "rm", "/tmp/shared", expect=2)
+    machine.memplate("pool", "rm", "/tmp/shared", "--no-other-hosts")
     assert "not a pool" in machine.error("pool", "show", POOL)
 
 
@@ -165,7 +166,7 @@ def test_a_device_that_cannot_carry_a_pool_is_refused_with_the_command_that_chan
     refusal = machine.error(*create, expect=3)
     assert "serves as system memory" in refusal
     machine.shell(fix_of(refusal))
-    machine.memplate(*create, "--force")
+    machine.memplate(*create, "--force", "--no-other-hosts")
 
     machine.shell("daxctl disable-device dax0.0")
     refusal = machine.error(*create, expect=3)
@@ -185,7 +186,7 @@ def test_cxl_memory_carries_a_pool(machines):
     machine = machines("a", "6.12", "--dax", "cxl")
     assert machine.json("pool", "create", "--dax", POOL)["medium"] == "dax"
     is_whole(machine, [set()])
-    machine.memplate("pool", "rm", POOL)
+    machine.memplate("pool", "rm", POOL, "--no-other-hosts")
 
 
 class Lease:

@@ -37,8 +37,8 @@ class AttachSource {
     unsigned char* memory_ = nullptr;
 };
 
-/// Where the pages go in the process, whatever else it has mapped.
-inline constexpr uint64_t attach_address = 0x100000000000;
+/// Where the pages go in the process, whatever else it has mapped: above what sanitizers reserve.
+inline constexpr uint64_t attach_address = 0x200000000000;
 
 /// A part of the pages, in pages.
 struct PagePart {

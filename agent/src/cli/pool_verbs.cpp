@@ -8,6 +8,7 @@
 #include "cli/pool_views.h"
 #include "engine/engine.h"
 #include "engine/pages_in_use.h"
+#include "pool/reference.h"
 #include "util/text.h"
 
 namespace memplate::cli {
@@ -19,10 +20,17 @@ using pool::Pool;
 using pool::PoolInfo;
 using pool::Writer;
 
-/// Which pages of the pool at `path` processes use; unknown if there is none that can be opened.
+/// Which pages of a device processes use, whatever it holds.
+pool::PagesInUse pages_of_device(const std::string& path) {
+    const auto medium = pool::open_medium(path, OpenMode::read_only);
+    return medium ? engine::pages_in_use(*medium, 0) : pool::PagesInUse();
+}
+
+/// Which pages of the pool at `path` processes use; of what cannot be opened as a pool, of all of
+/// it.
 Result<pool::PagesInUse> forget_pool(const Context& context, const std::string& path) {
     const auto pool = Pool::open(path);
-    if (!pool) return pool::PagesInUse();
+    if (!pool) return pages_of_device(path);
     // First, so that nobody but instances is found to use its pages.
     TRY(engine::drop_cached(context, pool->uuid(), 0));
     return engine::pages_in_use(*pool);
@@ -35,6 +43,9 @@ Result<Pool> create_pool(const Context& context, const PoolOptions& options) {
     if (!options.device.empty()) {
         if (!options.size.empty())
             return fail(ErrorKind::usage, "--size: a pool on a device has the size of the device");
+        create.no_other_hosts = options.no_other_hosts;
+        // Also of a device that looks blank: another host may have wiped it.
+        create.pages_in_use = pages_of_device(options.device);
         if (options.force) {
             TRY_ASSIGN(create.pages_in_use, forget_pool(context, options.device));
         }
@@ -67,6 +78,7 @@ Result<int> gc(const Application& application, const PoolOptions& options) {
     TRY_ASSIGN(Writer writer, Writer::acquire(pool, "memplate pool gc"));
     TRY_ASSIGN(const auto report, writer.gc({.pages_in_use = engine::pages_in_use(pool),
                                              .no_other_hosts = options.no_other_hosts}));
+    TRY(engine::drop_reclaimed(application.context, pool));
     if (report.other_hosts_pages > 0)
         return fail(ErrorKind::usage,
                     fmt::format("{}: {} of removed templates may be in use on other hosts, which "
@@ -122,7 +134,7 @@ Result<int> grow(const Application& application, const PoolOptions& options) {
 
 Result<int> remove(const Application& application, const PoolOptions& options) {
     TRY_ASSIGN(const auto pages_in_use, forget_pool(application.context, options.path));
-    TRY(Pool::remove(options.path, {pages_in_use}));
+    TRY(Pool::remove(options.path, {pages_in_use, options.no_other_hosts}));
     if (application.json) {
         print_json(pool_document({{"path", options.path}, {"removed", true}}));
     } else {
@@ -203,7 +215,9 @@ void add_pool_verbs(CLI::App& root, Application& application) {
         .flag("--dedup", &PoolOptions::dedup,
               "Store equal pages of a domain once; for engines attached, copy and lazy (mapped "
               "needs pages in one piece). Always on with --dax")
-        .flag("--force", &PoolOptions::force, "With --dax: destroy what the device holds");
+        .flag("--force", &PoolOptions::force, "With --dax: destroy what the device holds")
+        .flag("--no-other-hosts", &PoolOptions::no_other_hosts,
+              "With --force: no other host uses the pool there (only you can know)");
     verb("list", list_pools, "List pools", "memplate pool list /dev/shm /var/lib/memplate")
         .paths("Pools, or directories to look into (default: the current one)");
     verb("show", show_pool, "Show a pool and its templates", "memplate pool show /dev/shm/pool")
@@ -230,7 +244,9 @@ void add_pool_verbs(CLI::App& root, Application& application) {
         .require("--host");
     verb("rm", remove, "Remove a pool with all its templates; refused while it is in use",
          "memplate pool rm /dev/shm/pool")
-        .path("Pool");
+        .path("Pool")
+        .flag("--no-other-hosts", &PoolOptions::no_other_hosts,
+              "Pools on devices: no other host uses it (only you can know)");
     noun->footer("Example:\n  memplate pool create /dev/shm/pool --size 4G");
 }
 

@@ -77,6 +77,9 @@ enum class Keep {
     host_wide,  ///< by a process of its own, so that later runs share its pages
 };
 
+/// Profile generations from this on are in no catalogue: those of trials while a profile is learnt.
+inline constexpr uint64_t trial_generation = UINT64_MAX - 1;
+
 struct PrepareOptions {
     Keep keep = Keep::here;
     bool learning = false;  ///< a profile is to be learnt: touched pages must be seen
@@ -92,6 +95,13 @@ struct PrepareOptions {
 /// whole pool. Running instances are not affected.
 [[nodiscard]] Result<> drop_cached(const Context& context, const std::string& pool_uuid,
                                    uint64_t template_id);
+
+/// Removes the cached images of templates that a garbage collection has reclaimed.
+[[nodiscard]] Result<> drop_reclaimed(const Context& context, const pool::Pool& pool);
+
+/// Removes the images of trials of a template.
+[[nodiscard]] Result<> drop_trial(const Context& context, const pool::Pool& pool,
+                                  const Template& tmpl);
 
 /// Removes cached images whose pool does not exist any more, and what killed holders have left.
 [[nodiscard]] Result<> drop_stale(const Context& context);

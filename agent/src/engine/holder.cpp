@@ -31,6 +31,7 @@ std::string held_path(const Context& context) {
 }
 
 Result<UniqueFd> open_held(const Context& context) {
+    TRY(make_private_directory(context.settings.state_dir, 0711));
     TRY(make_directories(held_path(context), 0700));
     return open_at(AT_FDCWD, held_path(context), O_RDONLY | O_DIRECTORY);
 }
@@ -54,12 +55,13 @@ Result<UniqueFd> make_socket() {
 std::optional<UniqueFd> connect_holder(int directory, const std::string& key) {
     auto fd = make_socket();
     if (!fd) return std::nullopt;
+    // A holder answers at once; one that is stopped must not stop us, whose queue may be full.
+    const timeval patience{.tv_sec = 5, .tv_usec = 0};
+    for (const int timeout : {SO_SNDTIMEO, SO_RCVTIMEO})
+        ::setsockopt(fd->get(), SOL_SOCKET, timeout, &patience, sizeof patience);
     const sockaddr_un address = socket_address(directory, key);
     if (::connect(fd->get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
         return std::nullopt;
-    // A holder answers at once; one that is stopped must not stop us.
-    const timeval patience{.tv_sec = 5, .tv_usec = 0};
-    ::setsockopt(fd->get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     return std::move(*fd);
 }
 
@@ -202,6 +204,15 @@ Result<UniqueFd> lock_key(int directory, const std::string& key) {
     return file;
 }
 
+/// Nothing if somebody else has it.
+Result<std::optional<UniqueFd>> try_lock_key(int directory, const std::string& key) {
+    TRY_ASSIGN(UniqueFd file, open_at(directory, holder_lock, O_RDWR | O_CREAT, 0600));
+    TRY_ASSIGN(const bool locked,
+               try_lock_range(file.get(), LockMode::exclusive, holder_lock_offset(key), 1));
+    if (!locked) return std::nullopt;
+    return file;
+}
+
 }  // namespace
 
 Json Held::to_json() const {
@@ -221,9 +232,11 @@ Result<Held> Held::from_json(const Json& json) {
     }
 }
 
-std::string held_key(const std::string& pool_uuid, uint64_t template_id, const std::string& plan) {
-    constexpr int protocol = 1;
-    const std::string name = fmt::format("{} {} {} ", protocol, pool_uuid, template_id);
+std::string held_key(const std::string& pool_uuid, const pool::TemplateRecord& record,
+                     const std::string& plan) {
+    constexpr int protocol = 2;
+    const std::string name =
+        fmt::format("{} {} {} {} ", protocol, pool_uuid, record.id, record.hash);
     Xxh3Stream hash;
     hash.update(bytes_of(name));
     hash.update(bytes_of(plan));
@@ -259,7 +272,9 @@ Result<> sweep_holders(const Context& context) {
     TRY_ASSIGN(const UniqueFd directory, open_held(context));
     TRY_ASSIGN(const auto list, list_held(directory.get()));
     for (const Held& held : list) {
-        TRY_ASSIGN(const UniqueFd lock, lock_key(directory.get(), held.key));
+        // Whoever has the lock builds this template, which may take long, or ends its holder.
+        TRY_ASSIGN(const auto lock, try_lock_key(directory.get(), held.key));
+        if (!lock) continue;
         const auto holder = connect_holder(directory.get(), held.key);
         const bool orphaned = ::access(held.pool_path.c_str(), F_OK) != 0 && errno == ENOENT;
         if (holder && !orphaned) continue;

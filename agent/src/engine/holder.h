@@ -29,7 +29,7 @@ struct Held {
 };
 
 /// The key of a template with a plan, given as stored.
-[[nodiscard]] std::string held_key(const std::string& pool_uuid, uint64_t template_id,
+[[nodiscard]] std::string held_key(const std::string& pool_uuid, const pool::TemplateRecord& record,
                                    const std::string& plan);
 
 /// What a holder has, or what `build` makes, which a new holder then keeps. One at a time for a

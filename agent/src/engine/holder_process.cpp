@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -28,7 +29,8 @@ class Holder {
     Holder(Held held, Json processes, std::vector<ModuleTemplate> templates)
         : held_(std::move(held)),
           processes_(std::move(processes)),
-          templates_(std::move(templates)) {}
+          templates_(std::move(templates)),
+          socket_inode_(socket_inode()) {}
 
     void serve() {
         const auto patience = std::chrono::seconds(std::max(1U, held_.seconds));
@@ -39,38 +41,44 @@ class Holder {
             pollfd ready{holder_listener, POLLIN, 0};
             const int count =
                 ::poll(&ready, 1, static_cast<int>(std::max<int64_t>(0, left.count())));
+            bool renewed = false;
             if (count > 0)
-                answer(UniqueFd(::accept4(holder_listener, nullptr, nullptr, SOCK_CLOEXEC)));
+                renewed =
+                    answer(UniqueFd(::accept4(holder_listener, nullptr, nullptr, SOCK_CLOEXEC)));
             else if (count == 0 && leave())
                 return;
-            if (count >= 0) deadline = steady_clock::now() + patience;
+            if (count == 0 || renewed) deadline = steady_clock::now() + patience;
         }
     }
 
   private:
-    void answer(const UniqueFd& client) {
-        if (!client || !is_ours(client.get())) return;
+    /// Whether the templates were taken; who only looks whether we live prolongs nothing.
+    bool answer(const UniqueFd& client) {
+        if (!client || !is_ours(client.get())) return false;
         const timeval patience{.tv_sec = 2, .tv_usec = 0};
         ::setsockopt(client.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
         std::string body;
         std::vector<int> received;
         const int error = receive_message(client.get(), body, received);
         for (const int fd : received) ::close(fd);
-        if (error != 0) return;
+        if (error != 0) return false;
         const Json request = Json::parse(body, nullptr, false);
-        if (!request.is_object()) return;
+        if (!request.is_object()) return false;
         const std::string operation = request.value("operation", "");
         if (operation == "take") {
             std::vector<int> descriptors;
             for (const auto& held : templates_) descriptors.push_back(held.fd());
             send_message(client.get(), Json{{"processes", processes_}}.dump(), descriptors);
-        } else if (operation == "end") {
+            return true;
+        }
+        if (operation == "end") {
             // Who asked has the lock, removes our files, and waits for the socket to close.
             templates_.clear();
             ::close_range(holder_listener, holder_listener, 0);
             ::close_range(holder_first_template, ~0U, 0);
             ended_ = true;
         }
+        return false;
     }
 
     static bool is_ours(int client) {
@@ -92,14 +100,25 @@ class Holder {
         const auto locked =
             try_lock_range(lock->get(), LockMode::exclusive, holder_lock_offset(held_.key), 1);
         if (!locked || !*locked) return false;
+        // One that did not answer in time may have been replaced.
+        if (socket_inode() != socket_inode_) return true;
         for (const char* suffix : {".socket", ".json"})
             ::unlinkat(holder_directory, (held_.key + suffix).c_str(), 0);
         return true;
     }
 
+    /// 0: there is none.
+    [[nodiscard]] ino_t socket_inode() const {
+        struct stat st{};
+        const std::string name = held_.key + ".socket";
+        return ::fstatat(holder_directory, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 ? st.st_ino
+                                                                                        : 0;
+    }
+
     Held held_;
     Json processes_;
     std::vector<ModuleTemplate> templates_;
+    ino_t socket_inode_;
     bool ended_ = false;
 };
 

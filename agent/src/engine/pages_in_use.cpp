@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/pages_in_use.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cstring>
 
 #include "engine/pseudo_mm.h"
 #include "pool/medium.h"
@@ -21,14 +24,30 @@ Result<bool> in_use(const Module& module, std::span<const std::byte> memory) {
 
 }  // namespace
 
+Result<bool> module_is_loaded(const std::string& root) {
+    const std::string modules = root + "/sys/module";
+    if (::access((modules + "/pseudo_mm").c_str(), F_OK) == 0) return true;
+    if (::access(modules.c_str(), F_OK) == 0) return false;
+    return fail(fmt::format("cannot tell whether the kernel module is loaded: {}: {}", modules,
+                            std::strerror(errno)));
+}
+
 pool::PagesInUse pages_in_use(const pool::Pool& pool) {
-    if (pool.mapping().empty()) return {};
-    return [medium = pool.medium(),
-            base = pool.byte_offset(0)](const pool::PageExtent& extent) -> Result<bool> {
+    return pages_in_use(pool.medium(), pool.byte_offset(0));
+}
+
+pool::PagesInUse pages_in_use(const std::shared_ptr<const pool::Medium>& medium, uint64_t base) {
+    if (medium->mapping().empty()) return {};
+    return [medium, base](const pool::PageExtent& extent) -> Result<bool> {
         const auto module = Module::open();
-        if (!module && module.error().code == ENOENT) return false;
-        if (!module)
-            return Failure(Error(module.error()).context("cannot tell which pages are in use"));
+        if (!module) {
+            TRY_ASSIGN(const bool loaded, module_is_loaded());
+            if (!loaded) return false;
+            return fail(
+                fmt::format("cannot tell which pages of {} are in use: the module is loaded, "
+                            "but /dev/pseudo_mm cannot be opened here ({})",
+                            medium->path(), std::strerror(module.error().code)));
+        }
         // What a lazy mapping has yet to deliver is in no page table.
         if (module->info().lazy_regions > 0) return true;
         const auto memory = medium->mapping();

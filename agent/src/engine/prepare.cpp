@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The cache of restore-ready image directories: CACHE/UUID-ID/ENGINE-PROFILE/ and, beside them,
-// verified.json: the state of the pool's medium when every byte of the template was last read;
-// pool: the path of the pool, so that images of a pool that is gone can be found and removed.
+// The cache of restore-ready image directories: CACHE/UUID-ID-HASH/ENGINE-PROFILE/ and, beside
+// them, verified.json: the state of the pool's medium when every byte of the template was last
+// read; pool: the path of the pool, so that images of a pool that is gone can be found and removed.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -17,8 +17,12 @@
 namespace memplate::engine {
 namespace {
 
-std::string template_directory(const Context& context, const std::string& uuid, uint64_t id) {
-    return fmt::format("{}/{}-{}", context.settings.cache_dir, uuid, id);
+constexpr const char* trial_suffix = "-trial";
+
+/// With the hash: a copied or restored pool file has the same UUID and may have other templates.
+std::string template_directory(const Context& context, const std::string& uuid,
+                               const pool::TemplateRecord& record) {
+    return fmt::format("{}/{}-{}-{}", context.settings.cache_dir, uuid, record.id, record.hash);
 }
 
 Result<> ensure_verified(const Context& context, const pool::Pool& pool, const Template& tmpl,
@@ -46,12 +50,10 @@ Result<> ensure_verified(const Context& context, const pool::Pool& pool, const T
 
 /// What the images of an engine depend on beside the template.
 std::string directory_name(Kind images, const Template& tmpl, Lazy lazy) {
-    if (images == Kind::mapped) return fmt::format("mapped-{}", tmpl.record.profile_generation);
-    if (images != Kind::attached) return std::string(name_of(images));
-    return fmt::format("attached-{}{}", tmpl.record.profile_generation,
-                       lazy == Lazy::never       ? ""
-                       : lazy == Lazy::untouched ? "-lazy"
-                                                 : "-learning");
+    if (images == Kind::copy) return std::string(name_of(images));
+    return fmt::format("{}-{}{}{}", name_of(images), tmpl.record.profile_generation,
+                       lazy == Lazy::untouched ? "-lazy" : "",
+                       tmpl.record.profile_generation >= trial_generation ? trial_suffix : "");
 }
 
 /// Makes the image directory BASE/NAME unless it is there.
@@ -107,7 +109,7 @@ Result<ModuleTemplates> module_templates(const Context& context, const Module& m
     if (keep == Keep::here || seconds == 0) return build();
     TRY_ASSIGN(const std::string plan,
                read_file(directory + "/" + attach_plan_file, max_attach_plan_bytes));
-    Held held{.key = held_key(pool.uuid(), tmpl.record.id, plan),
+    Held held{.key = held_key(pool.uuid(), tmpl.record, plan),
               .pool_uuid = pool.uuid(),
               .pool_path = {},
               .template_id = tmpl.record.id,
@@ -120,7 +122,8 @@ Result<ModuleTemplates> module_templates(const Context& context, const Module& m
 
 Result<Prepared> prepare(const Context& context, const pool::Pool& pool, const Template& tmpl,
                          Kind kind, const PrepareOptions& options) {
-    const std::string base = template_directory(context, pool.uuid(), tmpl.record.id);
+    const std::string base = template_directory(context, pool.uuid(), tmpl.record);
+    TRY(make_private_directory(context.settings.cache_dir));
     TRY(make_directories(base, 0700));
     std::optional<Module> module;
     Lazy lazy = Lazy::never;
@@ -160,10 +163,31 @@ Result<> drop_cached(const Context& context, const std::string& pool_uuid, uint6
     const auto names = list_directory(AT_FDCWD, context.settings.cache_dir);
     if (!names) return {};  // no cache yet
     const std::string wanted =
-        template_id == 0 ? pool_uuid + "-" : fmt::format("{}-{}", pool_uuid, template_id);
+        template_id == 0 ? pool_uuid + "-" : fmt::format("{}-{}-", pool_uuid, template_id);
     for (const std::string& name : *names) {
-        if (template_id == 0 ? name.starts_with(wanted) : name == wanted)
-            TRY(remove_tree(context.settings.cache_dir + "/" + name));
+        if (name.starts_with(wanted)) TRY(remove_tree(context.settings.cache_dir + "/" + name));
+    }
+    return {};
+}
+
+Result<> drop_reclaimed(const Context& context, const pool::Pool& pool) {
+    const auto names = list_directory(AT_FDCWD, context.settings.cache_dir);
+    if (!names) return {};  // no cache yet
+    const std::string prefix = pool.uuid() + "-";
+    for (const std::string& name : *names) {
+        if (!name.starts_with(prefix)) continue;
+        const auto id = parse_unsigned(std::string_view(name).substr(
+            prefix.size(), name.find('-', prefix.size()) - prefix.size()));
+        if (!id || !pool.lists(*id)) TRY(remove_tree(context.settings.cache_dir + "/" + name));
+    }
+    return {};
+}
+
+Result<> drop_trial(const Context& context, const pool::Pool& pool, const Template& tmpl) {
+    const std::string base = template_directory(context, pool.uuid(), tmpl.record);
+    TRY_ASSIGN(const auto names, list_directory(AT_FDCWD, base));
+    for (const std::string& name : names) {
+        if (name.ends_with(trial_suffix)) TRY(remove_tree(base + "/" + name));
     }
     return {};
 }

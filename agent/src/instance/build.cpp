@@ -95,6 +95,7 @@ Result<Checkpoint> run_and_checkpoint(const Context& context, const BuildRequest
     wait_for_quiet_network(instance->sandbox().keeper());
     // Named after the instance: sweep() removes it if we die.
     checkpoint.directory = build_directory(context, instance->directory().id());
+    TRY(make_private_directory(context.settings.cache_dir));
     TRY(make_directories(checkpoint.directory, 0700));
     TRY(instance->checkpoint(checkpoint.directory));
     checkpoint.phases.emplace_back("checkpoint", watch.milliseconds());

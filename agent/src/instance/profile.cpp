@@ -96,32 +96,40 @@ Result<TrialRun> try_out(const Context& context, const pool::Pool& pool, const T
 Result<proto::Profile> learn_profile(const Context& context, const pool::Pool& pool,
                                      const Template& tmpl, const Function& function,
                                      const criu::Installation& criu) {
-    TRY_ASSIGN(const auto choice, engine::choose(tmpl, {}));
+    TRY_ASSIGN(auto choice, engine::choose(tmpl, {}));
     Template without = tmpl;
     without.profile.reset();
-    // Generation 0 is the cache's name for images without a profile.
-    without.record.profile_generation = 0;
-    TRY_ASSIGN(auto before, try_out(context, pool, without, function, criu, choice.kind));
+    without.record.profile_generation = engine::trial_generation;
+    auto before = try_out(context, pool, without, function, criu, choice.kind);
+    if (!before && choice.kind == engine::Kind::attached &&
+        before.error().kind != ErrorKind::interrupted) {
+        // As `run` does: what the module cannot give now is had otherwise.
+        auto other = engine::choose(tmpl, {}, Failure(before.error()));
+        if (other && other->kind == engine::Kind::mapped) {
+            choice = std::move(*other);
+            before = try_out(context, pool, without, function, criu, choice.kind);
+        }
+    }
+    if (!before) return Failure(std::move(before.error()));
 
     proto::Profile profile;
     profile.set_version(profile_version);
     profile.set_created(unix_time());
-    profile.set_requests(before.requests);
-    for (auto& process : before.processes) *profile.add_processes() = std::move(process);
+    profile.set_requests(before->requests);
+    for (auto& process : before->processes) *profile.add_processes() = std::move(process);
 
     Template with = without;
     with.profile = profile;
-    // A name no catalogue generation has: these images are dropped again below.
-    with.record.profile_generation = UINT64_MAX;
+    with.record.profile_generation = engine::trial_generation + 1;
     auto after = try_out(context, pool, with, function, criu, choice.kind);
-    TRY(engine::drop_cached(context, pool.uuid(), tmpl.record.id));
     if (!after) return Failure(std::move(after.error()));
+    TRY(engine::drop_trial(context, pool, tmpl));
 
-    profile.set_restore_ms_before(before.restore_ms);
+    profile.set_restore_ms_before(before->restore_ms);
     profile.set_restore_ms_after(after->restore_ms);
-    profile.set_first_answer_ms_before(before.first_answer_ms);
+    profile.set_first_answer_ms_before(before->first_answer_ms);
     profile.set_first_answer_ms_after(after->first_answer_ms);
-    profile.set_private_pages_before(before.private_pages);
+    profile.set_private_pages_before(before->private_pages);
     profile.set_private_pages_after(after->private_pages);
     return profile;
 }

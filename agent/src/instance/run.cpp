@@ -76,6 +76,8 @@ Result<RunReport> run(const Context& context, const RunRequest& request) {
     if (request.cpus) function.limits.cpus = request.cpus;
 
     RunReport report;
+    // Before its pages are read: nobody may reclaim them meanwhile.
+    TRY_ASSIGN(const auto first_pin, pool.pin(tmpl.record));
     TRY_ASSIGN(const auto images,
                choose_and_prepare(context, pool, tmpl, request.engine, report.choice));
 

@@ -33,7 +33,7 @@ std::string builds_path(const Context& context) {
 }
 
 Result<LockFile> lock_state(const Context& context) {
-    TRY(make_directories(context.settings.state_dir, 0711));
+    TRY(make_private_directory(context.settings.state_dir, 0711));
     return LockFile::acquire(context.settings.state_dir + "/lock");
 }
 
@@ -212,27 +212,43 @@ Result<> sweep(const Context& context) {
     return sandbox::remove_unused_bridge(context);
 }
 
+namespace {
+
+/// Sends SIGTERM and waits, without the lock: others start and stop instances meanwhile. False if
+/// there was nobody to ask.
+Result<bool> ask_to_end(const Context& context, const std::string& path, int grace_ms) {
+    std::optional<LockFile> state_lock;
+    TRY_ASSIGN(state_lock, lock_state(context));
+    TRY_ASSIGN(const UniqueFd probe, open_at(AT_FDCWD, path + "/lock", O_RDWR));
+    const auto keeper_lives = [&] {
+        const auto locked = range_is_locked(probe.get(), LockMode::exclusive, 0, 1);
+        return locked && *locked;
+    };
+    const auto record = load(path);
+    if (!record || record->pid <= 0 || !keeper_lives()) return false;
+    // The keeper is the root's reaper: while it lives the pid cannot belong to somebody else.
+    const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, record->pid, 0)));
+    if (process) ::syscall(SYS_pidfd_send_signal, process.get(), SIGTERM, nullptr, 0);
+    state_lock.reset();
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(grace_ms);
+    while (keeper_lives() && std::chrono::steady_clock::now() < deadline) {
+        if (context.stop.stop_requested()) return interrupted();
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    return true;
+}
+
+}  // namespace
+
 Result<> stop(const Context& context, const std::string& id, int grace_ms) {
     TRY(check_name("instance id", id));
     const std::string path = instances_path(context) + "/" + id;
     if (::access(path.c_str(), F_OK) != 0)
         return fail(fmt::format("no instance {}; memplate ps lists them", id));
+    TRY_ASSIGN(const bool waited, ask_to_end(context, path, grace_ms));
     TRY_ASSIGN(const LockFile state_lock, lock_state(context));
-    TRY_ASSIGN(UniqueFd probe, open_at(AT_FDCWD, path + "/lock", O_RDWR));
-    const auto keeper_lives = [&] {
-        const auto locked = range_is_locked(probe.get(), LockMode::exclusive, 0, 1);
-        return locked && *locked;
-    };
-    if (const auto record = load(path); record && record->pid > 0 && keeper_lives()) {
-        // The keeper is the root's reaper: while it lives the pid cannot belong to somebody else.
-        const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, record->pid, 0)));
-        if (process) ::syscall(SYS_pidfd_send_signal, process.get(), SIGTERM, nullptr, 0);
-        const auto deadline =
-            std::chrono::steady_clock::now() + std::chrono::milliseconds(grace_ms);
-        while (keeper_lives() && std::chrono::steady_clock::now() < deadline)
-            std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
-    probe.reset();
+    // Who swept meanwhile has removed what was left.
+    if (waited && ::access(path.c_str(), F_OK) != 0) return {};
     return remove_remains(context, id, path, true);
 }
 

@@ -102,8 +102,10 @@ std::string directory_of(const std::string& path) {
     return slash == 0 ? "/" : path.substr(0, slash);
 }
 
-/// The writer's lock and all pins: while they are held nobody can begin to use the pool.
-Result<UniqueFd> lock_unused(const Medium& medium, const PagesInUse& pages_in_use) {
+/// The writer's lock and all pins: while they are held nobody of this host can begin to use the
+/// pool. `verb`: for what is told.
+Result<UniqueFd> lock_unused(const Medium& medium, const PagesInUse& pages_in_use,
+                             bool no_other_hosts, std::string_view verb) {
     TRY_ASSIGN(UniqueFd lease, lock_lease(medium));
     TRY_ASSIGN(const bool unpinned, try_lock_range(lease.get(), LockMode::exclusive,
                                                    pin_locks_offset, pin_locks_length));
@@ -111,11 +113,20 @@ Result<UniqueFd> lock_unused(const Medium& medium, const PagesInUse& pages_in_us
     std::array<Block, 2> blocks;
     for (size_t i = 0; i < blocks.size(); ++i) TRY(medium.read(blocks[i], superblock_offset[i]));
     // Without a superblock nobody can write to it, whatever the lease block says.
-    if (const auto superblock = newest_superblock(blocks)) {
+    const auto superblock = newest_superblock(blocks);
+    if (superblock) {
         TRY(check_other_hosts(medium));
-        if (!used && pages_in_use) {
-            TRY_ASSIGN(used, pages_in_use({0, superblock->total_pages()}));
-        }
+        if (medium.across_hosts() && !no_other_hosts)
+            return fail(ErrorKind::usage,
+                        fmt::format("{}: other hosts may use the pool, which cannot be seen from "
+                                    "here; when none does, `memplate pool {} --no-other-hosts` "
+                                    "destroys it",
+                                    medium.path(), verb));
+    }
+    if (!used && pages_in_use) {
+        TRY_ASSIGN(const uint64_t size, medium.size());
+        const uint64_t pages = superblock ? superblock->total_pages() : size / page_size;
+        TRY_ASSIGN(used, pages_in_use({0, pages}));
     }
     if (!used) return lease;
     auto failure = fail(
@@ -223,7 +234,8 @@ Result<Pool> Pool::create_on(std::shared_ptr<Medium> medium, const CreateOptions
         failure.error().code = EEXIST;
         return failure;
     }
-    TRY_ASSIGN(const UniqueFd lock, lock_unused(*medium, options.pages_in_use));
+    TRY_ASSIGN(const UniqueFd lock, lock_unused(*medium, options.pages_in_use,
+                                                options.no_other_hosts, "create --force"));
     TRY(wipe_superblocks(*medium));
     Superblock superblock = geometry_for(std::min(size, max_pool_bytes));
     superblock.features |= feature_dedup;
@@ -251,7 +263,8 @@ Result<> Pool::remove(const std::string& path, const RemoveOptions& options) {
                                       "left alone; delete the file yourself",
                                       path, medium->path()));
     // Held until the pool is gone: nobody can pin a template of a pool that is being removed.
-    TRY_ASSIGN(const UniqueFd lock, lock_unused(*medium, options.pages_in_use));
+    TRY_ASSIGN(const UniqueFd lock,
+               lock_unused(*medium, options.pages_in_use, options.no_other_hosts, "rm"));
     struct stat st{};
     if (::fstat(medium->fd(), &st) != 0) return fail_errno(errno, path);
     if (!S_ISREG(st.st_mode)) TRY(wipe_superblocks(*medium));

@@ -82,6 +82,15 @@ Result<bool> FileMedium::punch(uint64_t offset, uint64_t length) {
     return true;
 }
 
+Result<> FileMedium::allocate(uint64_t offset, uint64_t length) {
+    while (::fallocate(fd_.get(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+                       static_cast<off_t>(length)) != 0) {
+        if (errno == EOPNOTSUPP || errno == ENOSYS) return {};
+        if (errno != EINTR) return fail_errno(errno, path_ + ": take storage");
+    }
+    return {};
+}
+
 Result<> FileMedium::resize(uint64_t size) {
     if (::ftruncate(fd_.get(), static_cast<off_t>(size)) != 0)
         return fail_errno(errno, fmt::format("{}: resize to {} bytes", path_, size));

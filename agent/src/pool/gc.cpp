@@ -23,9 +23,12 @@ class Collector {
     }
 
     Result<> judge(const CatalogueEntry& entry, Writer::GcReport& report) {
-        const std::vector<PageExtent> own = own_data_pages(entry);
+        std::optional<std::vector<PageExtent>> own = own_data_pages(entry);
         uint64_t pages = entry.all_pages() - entry.data_pages;
-        for (const PageExtent& extent : own) pages += extent.count;
+        if (own)
+            for (const PageExtent& extent : *own) pages += extent.count;
+        else  // any page that is in use may be one of its own
+            own = {{0, state_.snapshot().superblock.total_pages()}};
         if (state_.medium().across_hosts() && !options_.no_other_hosts) {
             report.other_hosts_pages += pages;
             return {};
@@ -34,7 +37,7 @@ class Collector {
                                                        pin_lock_offset(entry.id), 1));
         if (unpinned) gone_.push_back(entry.id);
         bool used = !unpinned;
-        for (const PageExtent& extent : own) {
+        for (const PageExtent& extent : *own) {
             if (used || !options_.pages_in_use) break;
             TRY_ASSIGN(used, options_.pages_in_use(extent));
         }
@@ -58,10 +61,12 @@ class Collector {
         return state.pages_of(live, nullptr);
     }
 
-    /// Those that no live template shares. Of a damaged extent table: none, they are not known.
-    std::vector<PageExtent> own_data_pages(const CatalogueEntry& entry) {
+    /// Those that no live template shares. Nothing if the extent table is damaged.
+    std::optional<std::vector<PageExtent>> own_data_pages(const CatalogueEntry& entry) {
+        const auto* data = state_.data_pages_of(entry);
+        if (data == nullptr) return std::nullopt;
         std::vector<PageExtent> own;
-        for (const PageExtent& extent : state_.data_extents_of(entry)) {
+        for (const PageExtent& extent : data->extents) {
             const auto parts = live_.missing_from(extent);
             own.insert(own.end(), parts.begin(), parts.end());
         }

@@ -40,6 +40,9 @@ class Medium {
     /// Gives the storage of a range back; it reads as zero afterwards. False, with nothing done, if
     /// the medium cannot.
     [[nodiscard]] virtual Result<bool> punch(uint64_t offset, uint64_t length) = 0;
+    /// Takes storage for a range that reads as zero, so that whoever maps it finds it: on a full
+    /// tmpfs a process that touches a hole is killed by SIGBUS.
+    [[nodiscard]] virtual Result<> allocate(uint64_t /*offset*/, uint64_t /*length*/) { return {}; }
     [[nodiscard]] virtual Result<> resize(uint64_t size) = 0;
     /// Everything written or resized before is durable afterwards.
     [[nodiscard]] virtual Result<> sync() = 0;
@@ -66,6 +69,7 @@ class FileMedium : public Medium {
     [[nodiscard]] Result<> read(std::span<std::byte> buffer, uint64_t offset) const override;
     [[nodiscard]] Result<> write(std::span<const std::byte> data, uint64_t offset) override;
     [[nodiscard]] Result<bool> punch(uint64_t offset, uint64_t length) override;
+    [[nodiscard]] Result<> allocate(uint64_t offset, uint64_t length) override;
     [[nodiscard]] Result<> resize(uint64_t size) override;
     [[nodiscard]] Result<> sync() override;
     [[nodiscard]] Result<UniqueFd> reopen(OpenMode mode) const override;

@@ -157,6 +157,11 @@ Result<TemplateRecord> Pool::find(const std::string& name) const {
     return failure;
 }
 
+bool Pool::lists(uint64_t id) const {
+    return std::ranges::any_of(state_->snapshot.catalogue.entries,
+                               [&](const CatalogueEntry& entry) { return entry.id == id; });
+}
+
 Result<std::string> Pool::read_manifest(const TemplateRecord& record) const {
     return read_entry_blob(*state_, record, &CatalogueEntry::manifest, "manifest");
 }

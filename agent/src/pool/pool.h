@@ -90,10 +90,13 @@ struct CreateOptions {
     /// On a device: destroys the pool or the data it holds.
     bool force = false;
     PagesInUse pages_in_use = {};
+    /// The caller knows that no other host uses the pool that is destroyed.
+    bool no_other_hosts = false;
 };
 
 struct RemoveOptions {
     PagesInUse pages_in_use = {};
+    bool no_other_hosts = false;  ///< as in CreateOptions
 };
 
 /// Keeps the pages of one template from being reclaimed while it lives (a shared lock on the open
@@ -150,6 +153,8 @@ class Pool {
     /// Live templates by name.
     [[nodiscard]] std::vector<TemplateRecord> templates() const;
     [[nodiscard]] Result<TemplateRecord> find(const std::string& name) const;
+    /// Whether a template has this id, be it live or removed and not yet reclaimed.
+    [[nodiscard]] bool lists(uint64_t id) const;
 
     /// Blobs, verified against their checksums.
     [[nodiscard]] Result<std::string> read_manifest(const TemplateRecord& record) const;

@@ -83,7 +83,7 @@ PageSet WriterState::pages_of(const Catalogue& catalogue, std::vector<std::strin
         pages.add(entry.manifest.extent());
         pages.add(entry.profile.extent());
         pages.add(entry.extent_table.extent());
-        const DataPages* data = pool_->data_pages_of(entry);
+        const DataPages* data = data_pages_of(entry);
         if (data == nullptr) {
             if (unknown != nullptr) unknown->push_back(entry.name);
             continue;
@@ -93,9 +93,8 @@ PageSet WriterState::pages_of(const Catalogue& catalogue, std::vector<std::strin
     return pages;
 }
 
-std::vector<PageExtent> WriterState::data_extents_of(const CatalogueEntry& entry) {
-    const DataPages* data = pool_->data_pages_of(entry);
-    return data == nullptr ? std::vector<PageExtent>() : data->extents;
+const DataPages* WriterState::data_pages_of(const CatalogueEntry& entry) {
+    return pool_->data_pages_of(entry);
 }
 
 void WriterState::find_free_pages() {
@@ -135,6 +134,8 @@ Failure WriterState::pool_full(uint64_t count) const {
 Result<PageExtent> WriterState::reserve(uint64_t count) {
     TRY_ASSIGN(const PageExtent extent, allocate(count));
     TRY(zero(extent));
+    TRY(medium().allocate(snapshot().superblock.byte_offset(extent.first),
+                          extent.count * page_size));
     return extent;
 }
 

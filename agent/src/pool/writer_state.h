@@ -70,8 +70,8 @@ class WriterState {
     /// All pages the catalogue refers to. Templates whose extent table is damaged are named in
     /// `unknown`.
     PageSet pages_of(const Catalogue& catalogue, std::vector<std::string>* unknown);
-    /// Empty if its extent table is damaged.
-    [[nodiscard]] std::vector<PageExtent> data_extents_of(const CatalogueEntry& entry);
+    /// Null if its extent table is damaged.
+    [[nodiscard]] const DataPages* data_pages_of(const CatalogueEntry& entry);
     /// Both generations and the draft are occupied, all else is free.
     void find_free_pages();
     [[nodiscard]] std::vector<PageExtent> free_runs() const { return allocator_.free_runs(); }

@@ -11,6 +11,8 @@ namespace {
 
 constexpr uint64_t page_size = pool::page_size;
 constexpr uint64_t max_pages = uint64_t{1} << 40;
+/// Images are read whole; memory contents are not among them.
+constexpr uint64_t max_image_bytes = uint64_t{1} << 30;
 
 bool span_is_sane(uint64_t vaddr, uint64_t pages) {
     return vaddr % page_size == 0 && pages != 0 && pages < max_pages &&
@@ -82,6 +84,9 @@ Result<> validate(const proto::Manifest& manifest, const PageSource& pages) {
         if (name.empty() || name.size() > 128 || name.find('/') != std::string::npos ||
             name.starts_with('.'))
             return damaged("an image has an impossible name");
+        if (image.bytes() > max_image_bytes)
+            return damaged(fmt::format("image {} has {} bytes, more than {}", name, image.bytes(),
+                                       max_image_bytes));
         const uint64_t count = image.bytes() / page_size + (image.bytes() % page_size != 0);
         if (image.page() > pages.total_pages || count > pages.total_pages - image.page())
             return damaged(fmt::format("image {} lies outside the pool", name));

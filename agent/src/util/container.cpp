@@ -6,11 +6,9 @@
 
 #include <algorithm>
 #include <array>
-#include <map>
 
+#include "util/container_state.h"
 #include "util/fs.h"
-#include "util/json.h"
-#include "util/text.h"
 #include "util/toml_reader.h"
 
 namespace memplate {
@@ -37,7 +35,7 @@ std::optional<Container> identify_component(std::string_view name, std::string_v
         {"runc-", "runc"},
     }};
     const auto container = [](const char* engine, std::string_view id) {
-        return Container{engine, std::string(id), "", ""};
+        return Container{engine, std::string(id), "", "", ""};
     };
     for (const auto& [prefix, engine] : prefixes) {
         if (!bare.starts_with(prefix)) continue;
@@ -78,37 +76,6 @@ void collect(const std::string& root, const std::string& path, size_t depth,
     }
 }
 
-/// Id → name, as far as state files tell.
-std::map<std::string, std::string> known_names(const std::string& root) {
-    std::map<std::string, std::string> names;
-    const std::string docker = root + "/var/lib/docker/containers";
-    if (const auto ids = list_directory(AT_FDCWD, docker)) {
-        for (const std::string& id : *ids) {
-            const auto text = read_file(docker + "/" + id + "/config.v2.json");
-            if (!text) continue;
-            const Json config = Json::parse(*text, nullptr, false);
-            if (!config.is_object() || !config.contains("Name") || !config["Name"].is_string())
-                continue;
-            const auto name = config["Name"].get<std::string>();  // "/web"
-            names[id] = name.substr(name.starts_with('/') ? 1 : 0);
-        }
-    }
-    for (const char* driver : {"overlay", "vfs", "btrfs", "zfs"}) {
-        const auto text = read_file(fmt::format(
-            "{}/var/lib/containers/storage/{}-containers/containers.json", root, driver));
-        if (!text) continue;
-        const Json list = Json::parse(*text, nullptr, false);
-        if (!list.is_array()) continue;
-        for (const Json& one : list) {
-            if (!one.is_object() || !one.contains("id") || !one["id"].is_string()) continue;
-            const Json own = one.value("names", Json::array());
-            if (own.is_array() && !own.empty() && own[0].is_string())
-                names[one["id"].get<std::string>()] = own[0].get<std::string>();
-        }
-    }
-    return names;
-}
-
 }  // namespace
 
 std::optional<Container> identify_container(std::string_view cgroup_path) {
@@ -128,7 +95,7 @@ Result<Container> find_container(const CgroupHierarchy& hierarchy, const std::st
                                  const std::string& root) {
     std::vector<Container> all;
     collect(hierarchy.root, "", 0, all);
-    const auto names = known_names(root);
+    const auto names = known_container_names(root);
     std::vector<Container> exact;
     std::vector<Container> beginning;
     for (Container& container : all) {

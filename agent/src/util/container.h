@@ -15,8 +15,9 @@ namespace memplate {
 struct Container {
     std::string engine;  ///< "docker", "podman", "kubernetes", "cri-o", "containerd", "memplate", …
     std::string id;
-    std::string name;    ///< empty where no state file tells it
-    std::string cgroup;  ///< below the hierarchy's root, "/docker/ID"
+    std::string name;     ///< empty where no state file tells it
+    std::string cgroup;   ///< below the hierarchy's root, "/docker/ID"
+    std::string image{};  ///< as it was asked for; of an instance its template
 };
 
 /// What the innermost container of a cgroup path is, if any. The monitor processes of podman and

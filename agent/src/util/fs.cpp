@@ -143,6 +143,17 @@ Result<> make_directories(const std::string& path, unsigned mode) {
     return {};
 }
 
+Result<> make_private_directory(const std::string& path, unsigned mode) {
+    TRY(make_directories(path, mode));
+    struct stat st{};
+    if (::lstat(path.c_str(), &st) != 0) return fail_errno(errno, path);
+    if (S_ISDIR(st.st_mode) && st.st_uid == ::geteuid() && (st.st_mode & 0022) == 0) return {};
+    return fail(
+        fmt::format("{}: must be a directory that belongs to uid {} and that nobody else can "
+                    "write to; others could exchange what is kept there",
+                    path, ::geteuid()));
+}
+
 Result<> remove_tree(const std::string& path) {
     struct stat st{};
     if (::lstat(path.c_str(), &st) != 0) {

@@ -31,6 +31,8 @@ namespace memplate {
 
 /// mkdir -p; an existing directory is fine.
 [[nodiscard]] Result<> make_directories(const std::string& path, unsigned mode = 0755);
+/// The same; an existing one must be ours, no symbolic link, and writable by nobody else.
+[[nodiscard]] Result<> make_private_directory(const std::string& path, unsigned mode = 0700);
 /// rm -rf that does not follow symbolic links or enter anything mounted below; a missing path is
 /// fine.
 [[nodiscard]] Result<> remove_tree(const std::string& path);

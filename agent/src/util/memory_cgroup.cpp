@@ -43,17 +43,6 @@ std::optional<uint64_t> field(std::string_view text, std::string_view key) {
 
 constexpr std::string_view own_prefix = "cost-";
 
-void remove_leftovers(const std::string& parent) {
-    const auto names = list_directory(AT_FDCWD, parent);
-    if (!names) return;
-    for (const std::string& name : *names) {
-        if (!name.starts_with(own_prefix)) continue;
-        const auto pid = parse_unsigned(std::string_view(name).substr(own_prefix.size()));
-        if (pid && ::kill(static_cast<pid_t>(*pid), 0) != 0 && errno == ESRCH)
-            ::rmdir((parent + "/" + name).c_str());
-    }
-}
-
 }  // namespace
 
 Result<CgroupHierarchy> CgroupHierarchy::find(const std::string& mount) {
@@ -83,7 +72,7 @@ Result<MemoryCgroup> MemoryCgroup::open(const CgroupHierarchy& hierarchy, const 
 
 Result<MemoryCgroup> MemoryCgroup::create(const CgroupHierarchy& hierarchy) {
     const std::string parent = hierarchy.root + "/memplate";
-    remove_leftovers(parent);
+    remove_leftovers(hierarchy, parent);
     MemoryCgroup group(hierarchy, fmt::format("{}/{}{}", parent, own_prefix, ::getpid()));
     // Another agent may remove the empty parent between the two calls: then both again.
     for (int attempt = 0;; ++attempt) {
@@ -110,6 +99,20 @@ Result<MemoryCgroup> MemoryCgroup::create(const CgroupHierarchy& hierarchy) {
                     fmt::format("cgroup {}: {}; enable the memory controller for {}", group.path_,
                                 opened.error().message, hierarchy.root));
     return group;
+}
+
+void MemoryCgroup::remove_leftovers(const CgroupHierarchy& hierarchy, const std::string& parent) {
+    const auto names = list_directory(AT_FDCWD, parent);
+    if (!names) return;
+    for (const std::string& name : *names) {
+        if (!name.starts_with(own_prefix)) continue;
+        const auto pid = parse_unsigned(std::string_view(name).substr(own_prefix.size()));
+        if (!pid || ::kill(static_cast<pid_t>(*pid), 0) == 0 || errno != ESRCH) continue;
+        MemoryCgroup group(hierarchy, parent + "/" + name);
+        // Processes that outlived the measurement have its limit, and on v1 wait for memory
+        // forever.
+        group.own_ = group.open_files().has_value();
+    }
 }
 
 MemoryCgroup::MemoryCgroup(MemoryCgroup&& other) noexcept

@@ -72,6 +72,7 @@ class MemoryCgroup {
   private:
     MemoryCgroup(CgroupHierarchy hierarchy, std::string path)
         : hierarchy_(std::move(hierarchy)), path_(std::move(path)) {}
+    static void remove_leftovers(const CgroupHierarchy& hierarchy, const std::string& parent);
     Result<> open_files();
     [[nodiscard]] Result<uint64_t> read_counter(const UniqueFd& fd, const char* name) const;
     [[nodiscard]] Result<> write(const char* name, const std::string& value) const;
