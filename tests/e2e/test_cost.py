@@ -238,6 +238,26 @@ def test_following_a_container_until_it_ends(memplate, scratch, cgroup):
     assert report["runs"][0]["peak_bytes"] > 60_000_000
 
 
+def test_functracers_trace_of_what_is_followed(memplate, scratch, cgroup):
+    process = memplate.start("cost", "run", "--cgroup", cgroup, "--format", "functracer",
+                             "--csv", scratch / "raw.csv")
+    wait_for((scratch / "raw.csv").exists)
+    start_in(cgroup, "import time; time.sleep(0.5)").wait()
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    raw = (scratch / "raw.csv").read_text().splitlines()
+    assert raw[0].endswith(",0") and raw[-1].endswith(",0") and len(raw) > 3
+    assert any(int(row.split(",")[1]) > 0 for row in raw)
+
+
+def test_a_size_that_is_not_sold_leaves_the_measurement(memplate, program):
+    command = program("held = b'x' * 80_000_000")
+    report = document(memplate, "cost", "run", "--reserve", "64M", "--", *command)
+    assert report["runs"][0]["peak_bytes"] > 80_000_000
+    assert "below the" in report["runs"][0]["bills"][0]["error"]
+    assert "below the" in memplate.run("cost", "run", "--reserve", "64M", "--", *command).stdout
+
+
 @pytest.mark.parametrize("target", ["--cgroup", "--container"])
 def test_a_container_that_vanishes_ends_the_measurement(memplate, scratch, cgroup, target):
     process = memplate.start("cost", "run", target, ID if target == "--container" else cgroup,
@@ -299,6 +319,12 @@ def learn(memplate, scratch, command, *options):
     return scratch / "hull.json"
 
 
+def test_a_hull_as_it_comes_needs_no_intervention_on_its_own_trace(memplate, scratch, program):
+    hull = learn(memplate, scratch, program(STEPS))
+    dry = document(memplate, "cost", "tune", "--hull", hull, "--dry-run", scratch / "t-1.csv")
+    assert dry["interventions"] == 0 and dry["saved_gb_seconds"] > 0
+
+
 def test_tune_saves_memory_and_kills_nobody(memplate, scratch, program):
     hull = learn(memplate, scratch, program(STEPS), "--margin-mb", "8")
     command = program(STEPS + f"""
@@ -354,6 +380,16 @@ def test_bad_input_is_one_line_each(memplate, scratch):
     (scratch / "back.csv").write_text("10:00:05.000,0\n10:00:01.000,5\n")
     assert "clock goes back" in memplate.error(
         "cost", "hull", scratch / "back.csv", "-o", scratch / "h", expect=2)
+    (scratch / "good.json").write_text('{"0.0": 30.0, "0.1": 0}')
+    (scratch / "good.csv").write_text("10:00:00.000,0\n10:00:00.100,5\n")
+    for option in ("--step-ms", "--quantile", "--margin-mb", "--lookahead-ms"):
+        assert "nan" in memplate.error("cost", "hull", scratch / "good.csv", "-o", "-", option, "nan",
+                                       expect=2)
+    tune = ("cost", "tune", "--hull", scratch / "good.json", "--dry-run", scratch / "good.csv")
+    assert "--headroom" in memplate.error(*tune, "--headroom", 2**64 - 1, expect=2)
+    assert "below the headroom" in memplate.error(*tune, "--ceiling", 0, expect=2)
+    assert "--cpus" in memplate.error("cost", "price", "--memory-bytes", 1, "--duration-ms", 1,
+                                      "--cpus", 1, expect=2)
     full = memplate.error("cost", "run", "--csv", "/dev/full", "--", "/bin/true")
     assert "/dev/full" in full
 

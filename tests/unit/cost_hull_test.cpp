@@ -85,6 +85,35 @@ TEST(CostHull, ARisenWatermarkCountsBetweenTheSamples) {
     EXPECT_THAT(in_mb(hull->maximum), ElementsAre(90, 90, 12, 12));
 }
 
+TEST(CostHull, AWatermarkBeforeTheFirstSampleCountsAfterAnExec) {
+    Trace trace = trace_of({{150, 10}, {160, 10}}, 250);
+    trace.samples[0].peak = 80 * mb;
+    auto hull = build_hull({trace}, {.lookahead_ns = 0});
+    ASSERT_TRUE(hull);
+    EXPECT_THAT(in_mb(hull->maximum), ElementsAre(80, 80, 10));
+    EXPECT_EQ(trace.peak_bytes(), 80 * mb);
+    trace.events.front().name = "start";  // followed: it may be from before
+    hull = build_hull({trace}, {.lookahead_ns = 0});
+    EXPECT_THAT(in_mb(hull->maximum), ElementsAre(0, 10, 10));
+}
+
+TEST(CostHull, ARiseIsSeenAcrossSamplesWithoutWatermark) {
+    Trace trace = trace_of({{0, 10}, {110, 11}, {310, 12}}, 350);
+    trace.samples[0].peak = 10 * mb;
+    trace.samples[2].peak = 90 * mb;
+    const auto hull = build_hull({trace}, {.lookahead_ns = 0});
+    ASSERT_TRUE(hull);
+    EXPECT_THAT(in_mb(hull->maximum), ElementsAre(90, 90, 90, 90));
+}
+
+TEST(CostHull, SamplesAfterTheExitCount) {
+    Trace trace = trace_of({{0, 1}, {50, 2}, {450, 70}}, 100);
+    const auto hull = build_hull({trace}, {.lookahead_ns = 0});
+    ASSERT_TRUE(hull);
+    EXPECT_EQ(hull->at(450 * ms), 70 * mb);
+    EXPECT_EQ(hull->flat(), 70 * mb);
+}
+
 TEST(CostHull, BrokenTimesAreRefused) {
     Trace trace = trace_of({{0, 1}}, 50);
     trace.events.back().time_ns = INT64_MAX / 2;
@@ -127,8 +156,13 @@ TEST(CostHullProperty, NeverBelowAnyTrace) {
         const auto hull = Hull::parse(built->to_json().dump(), "again");  // and after a file
         ASSERT_TRUE(hull) << hull.error().message;
         for (const Trace& trace : traces) {
+            const Sample* marked = nullptr;
             for (size_t i = 0; i < trace.samples.size(); i++) {
                 const Sample& sample = trace.samples[i];
+                if (marked != nullptr && sample.peak > marked->peak)
+                    for (int64_t time : {marked->time_ns, sample.time_ns})
+                        ASSERT_GE(hull->at(time - trace.zero_ns()), *sample.peak);
+                if (sample.peak) marked = &sample;
                 const int64_t from = sample.time_ns - trace.zero_ns();
                 const int64_t to = i + 1 < trace.samples.size()
                                        ? trace.samples[i + 1].time_ns - trace.zero_ns()
@@ -179,6 +213,14 @@ TEST(CostHull, MalformedFilesAreOneClearLine) {
         bad.erase(key);
         EXPECT_THAT(refusal(bad.dump()), HasSubstr(key));
     }
+    for (const char* key : {"step_ns", "after_end_bytes"}) {
+        Json bad = good;
+        bad[key] = INT64_MAX;
+        EXPECT_THAT(refusal(bad.dump()), HasSubstr(key));
+    }
+    Json large = good;
+    large["limit_bytes"][0] = UINT64_MAX;
+    EXPECT_THAT(refusal(large.dump()), HasSubstr("limit_bytes"));
     good["step_ns"] = 0;
     EXPECT_THAT(refusal(good.dump()), HasSubstr("step_ns"));
     good["step_ns"] = 1'000'000;
@@ -220,11 +262,34 @@ TEST(CostFunctracerHull, ItsFilesAreRead) {
     const auto hull =
         Hull::parse("{\"0.0\": 10.0, \"0.2\": 20.5, \"2.3000000000000003\": 0}", "uhull.json");
     ASSERT_TRUE(hull) << hull.error().message;
-    EXPECT_THAT(hull->limit, ElementsAre(10 * mb, 10 * mb, 20 * mb + mb / 2));
+    // A key holds from 0.05 s before its time on.
+    EXPECT_EQ(hull->at(149 * ms), 10 * mb);
+    EXPECT_EQ(hull->at(150 * ms), 20 * mb + mb / 2);
+    EXPECT_EQ(hull->duration_ns(), 250 * ms);
     EXPECT_EQ(hull->after_end, 20 * mb + mb / 2);
     const auto again = Hull::parse(functracer_hull({trace_of({{0, 10}, {310, 7}}, 400)}), "u");
     ASSERT_TRUE(again) << again.error().message;
     EXPECT_EQ(again->at(0), 10 * mb);
+    // Two spellings of one time: the larger counts.
+    EXPECT_EQ(Hull::parse("{\"0.3\": 9, \"0.30000000000000004\": 5}", "u")->at(300 * ms), 9 * mb);
+}
+
+// What its tuner would have set at the time of each sample, which its rule promises.
+TEST(CostFunctracerHull, ReadBackItCoversWhatItWasMadeOf) {
+    const Trace trace = functracer_trace(
+        "10:00:00.000,0\n10:00:00.010,1048576\n10:00:00.060,52428800\n10:00:00.160,1048576\n"
+        "10:00:00.260,1048576\n10:00:00.360,0\n");
+    const auto hull = Hull::parse(functracer_hull({trace}), "u");
+    ASSERT_TRUE(hull) << hull.error().message;
+    for (const Sample& sample : trace.samples)
+        EXPECT_GE(hull->at(sample.time_ns - trace.zero_ns()), sample.bytes);
+}
+
+TEST(CostFunctracerHull, TracesOfOursCountFromTheirExec) {
+    Trace trace = trace_of({{60, 5}, {160, 7}}, 260);
+    trace.header = {{"format", 5}};
+    EXPECT_EQ(functracer_hull({trace}),
+              "{\"0.0\": 7.0, \"0.1\": 5.0, \"0.2\": 7.0, \"0.3\": 0.0, \"0.4\": 0}");
 }
 
 }  // namespace

@@ -40,6 +40,19 @@ TEST(CostDecimal, ParsesAndPrints) {
         EXPECT_FALSE(Decimal::parse(bad)) << bad;
 }
 
+TEST(CostDecimal, ExponentsOutOfRangeAreRefused) {
+    for (const char* bad : {"0e-2147483648", "0.0e-2147483648", "1e2147483647", "1e41"})
+        EXPECT_FALSE(Decimal::parse(bad)) << bad;
+}
+
+TEST(CostProfile, AmountsBelowACentKeepTwoDigits) {
+    const PriceProfile aws = profile("aws-2020");
+    EXPECT_EQ(aws.money(*Decimal::parse("0.000000616")), "$0.00000062");
+    EXPECT_EQ(aws.money(*Decimal::parse("0.0099")), "$0.0099");
+    EXPECT_EQ(aws.money(*Decimal::parse("0.01")), "$0.01");
+    EXPECT_EQ(aws.money(Decimal(0)), "$0.00");
+}
+
 TEST(CostDecimal, RoundsHalfUp) {
     EXPECT_EQ(Decimal::parse("0.125")->text(2), "0.13");
     EXPECT_EQ(Decimal::parse("-0.125")->text(2), "-0.13");

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 
 #include "cost/command.h"
 #include "cost/page.h"
@@ -62,6 +63,20 @@ TEST(CostRecord, StopsWhenAsked) {
     EXPECT_EQ(recording->end, RecordEnd::stopped);
 }
 
+TEST(CostRecord, TellsThatItWasWoken) {
+    std::array<int, 2> ends{};
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()), 0);
+    const UniqueFd reader(ends[0]);
+    const UniqueFd writer(ends[1]);
+    if (::send(writer.get(), "x", 1, MSG_OOB) != 1) GTEST_SKIP() << "no urgent data on this kernel";
+    ScriptedSource source;
+    source.gone_after = 3;
+    TraceCollector collector;
+    int woken = 0;
+    ASSERT_TRUE(record(source, collector, {.wake_fd = reader.get(), .woken = [&] { woken++; }}));
+    EXPECT_GT(woken, 0);
+}
+
 TEST(CostRecord, EndsInTime) {
     ScriptedSource source;
     TraceCollector collector;
@@ -106,6 +121,15 @@ TEST(CostCommand, SaysWhyItCannotStart) {
     EXPECT_EQ(released.error().code, ENOENT);
     EXPECT_THAT(released.error().message, HasSubstr("/no/such/program"));
     EXPECT_FALSE(Command::prepare({}, nullptr, {}));
+}
+
+TEST(CostCommand, OneThatIsKilledWhileItWaits) {
+    auto command = Command::prepare({"/bin/true"}, nullptr, {});
+    ASSERT_TRUE(command);
+    command->kill();
+    const auto released = command->release();
+    ASSERT_FALSE(released);
+    EXPECT_EQ(released.error().message, "/bin/true was killed by signal 9 before it was executed");
 }
 
 TEST(CostCommand, OutputAndLastComplaint) {

@@ -113,6 +113,11 @@ TEST_F(CostTrace, MalformedFilesAreNamedByLine) {
     EXPECT_THAT(refusal(head + "1,2,3\n"), StartsWith("t.csv:4: 3 columns"));
     EXPECT_THAT(refusal(head + "x,2,,,,,\n"), HasSubstr("no time"));
     EXPECT_THAT(refusal(head + "1,-2,,,,,\n"), HasSubstr("not a number of bytes"));
+    EXPECT_THAT(refusal(head + "-1,2,,,,,\n"), HasSubstr("no time"));
+    EXPECT_THAT(refusal(head + "1,18446744073709551615,,,,,\n"), HasSubstr("number of bytes"));
+    EXPECT_THAT(refusal(head + "1,2,18446744073709551615,,,,\n"), HasSubstr("number of bytes"));
+    EXPECT_THAT(refusal(std::string(trace_signature) + "2\n# {}\n"), HasSubstr("trace 12"));
+    EXPECT_THAT(refusal("12:00:00.000,18446744073709551615\n"), StartsWith("t.csv:1: "));
     EXPECT_THAT(refusal(head + "1,2,,,x,,\n"), HasSubstr("not a number of bytes"));
     EXPECT_THAT(refusal(head + "2000000000,2,,,,,\n1000000000,2,,,,,\n"),
                 StartsWith("t.csv:5: time goes back by 1.000 s"));
@@ -148,6 +153,25 @@ TEST_F(CostTrace, FunctracerTracesAcrossMidnight) {
 TEST_F(CostTrace, AClockSetBackIsAnErrorNotAMidnight) {
     EXPECT_THAT(refusal("10:00:00.000,0\n10:00:05.000,10\n10:00:01.800,20\n"),
                 StartsWith("t.csv:3: the clock goes back by 3.200 s"));
+}
+
+TEST_F(CostTrace, FunctracersEndMayBeALittleBeforeItsLastSample) {
+    const auto trace = parse_trace("10:00:00.000,0\n10:00:00.100,10\n10:00:00.091,0\n", "t.csv");
+    ASSERT_TRUE(trace) << trace.error().message;
+    EXPECT_TRUE(trace->complete);
+    EXPECT_EQ(trace->end_ns() - trace->zero_ns(), 100 * ms);
+    EXPECT_THAT(refusal("10:00:00.100,1\n10:00:00.091,0\n10:00:00.092,0\n"),
+                StartsWith("t.csv:2: "));
+}
+
+TEST_F(CostTrace, WritesFunctracersFormatOfWhatIsFollowed) {
+    auto writer = FunctracerWriter::create(path(), 1000 * ms, 0);
+    ASSERT_TRUE(writer);
+    (*writer)->add(Event{999 * ms, "start", "followed from here"});
+    (*writer)->add(sample(1100 * ms, 4096));
+    (*writer)->add(Event{1200 * ms, "exit", ""});
+    ASSERT_TRUE((*writer)->finish());
+    EXPECT_EQ(text(), "23:59:59.999,0\n00:00:00.100,4096\n00:00:00.200,0\n");
 }
 
 TEST_F(CostTrace, WritesFunctracersFormatAcrossMidnight) {

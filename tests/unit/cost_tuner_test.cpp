@@ -100,6 +100,8 @@ TEST(CostTuner, TheCeilingHoldsWhateverHappens) {
     EXPECT_EQ(change->to, 80 * mb);
     tuner.apply(*change);
     EXPECT_FALSE(tuner.decide(101 * ms, 80 * mb, true));
+    // The kernel lets some charges pass a limit.
+    EXPECT_FALSE(tuner.decide(102 * ms, 80 * mb + 8192, true));
 }
 
 TEST(CostTunerProperty, LimitsAreNeverBelowUseOrUnasked) {

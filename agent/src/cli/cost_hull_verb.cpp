@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 
 #include "cli/cost_verbs.h"
 #include "cost/page.h"
@@ -22,7 +23,7 @@ struct Options {
     double quantile = 1;
     double step_ms = 100;
     double lookahead_ms = 200;
-    double margin_mb = 0;
+    double margin_mb = 4;  // as much as `cost tune` leaves free
     double margin_percent = 0;
     std::string html_path;
 };
@@ -54,7 +55,7 @@ std::string summary(const cost::Hull& hull, const std::vector<cost::Trace>& trac
         table.add({trace.name, fmt::format("{:.0f}", static_cast<double>(duration) / 1e6),
                    fmt::format("{:.1f}", static_cast<double>(trace.peak_bytes()) / (1 << 20)),
                    fmt::format("{:.4f}", flat), fmt::format("{:.4f}", along),
-                   fmt::format("{:.1f}", flat > 0 ? 100 * (1 - along / flat) : 0),
+                   fmt::format("{:.1f}", cost::saved_percent(flat, along)),
                    trace.complete ? "" : "cut short"});
     }
     return fmt::format("{}\n{} steps of {:g} ms, flat limit {}\n",
@@ -63,6 +64,9 @@ std::string summary(const cost::Hull& hull, const std::vector<cost::Trace>& trac
 }
 
 Result<int> cost_hull(const Application& application, const Options& options) {
+    for (const double value : {options.quantile, options.step_ms, options.lookahead_ms,
+                               options.margin_mb, options.margin_percent})
+        if (std::isnan(value)) return fail(ErrorKind::usage, "nan is no value for an option");
     std::vector<cost::Trace> traces;
     for (const std::string& path : options.traces) {
         TRY_ASSIGN(auto trace, cost::read_trace(path));
@@ -102,7 +106,8 @@ void add_cost_hull(CLI::App& noun, Application& application) {
                      "Cover this share of the traces in each step; below 1 others need more")
         ->check(CLI::Range(0.01, 1.0))
         ->capture_default_str();
-    verb->add_option("--margin-mb", options->margin_mb, "Add so much to the limit")
+    verb->add_option("--margin-mb", options->margin_mb,
+                     "Add so much to the limit; with less than 4, `cost tune` often raises it")
         ->check(CLI::Range(0.0, 1e6))
         ->capture_default_str();
     verb->add_option("--margin-percent", options->margin_percent, "Add so much to the limit")

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 
 #include "bench/environment.h"
 #include "cli/cost_verbs.h"
@@ -38,8 +39,15 @@ Result<cost::TuneRequest> read_request(const Options& options) {
         TRY_ASSIGN(request.flat_bytes, parse_size(options.flat));
     }
     TRY_ASSIGN(request.options.headroom_bytes, parse_size(options.headroom));
+    for (const uint64_t bytes : {request.flat_bytes, request.options.headroom_bytes})
+        if (bytes > cost::most_trace_bytes)
+            return fail(ErrorKind::usage, "--flat and --headroom: at most 1024T");
     if (!options.ceiling.empty()) {
         TRY_ASSIGN(const uint64_t bytes, parse_size(options.ceiling));
+        if (bytes < request.options.headroom_bytes)
+            return fail(ErrorKind::usage,
+                        fmt::format("--ceiling {} is below the headroom of {}", options.ceiling,
+                                    format_size(request.options.headroom_bytes)));
         request.options.ceiling = bytes;
     }
     return request;
@@ -49,6 +57,11 @@ Result<cost::TuneReport> tune(const Application& application, const Options& opt
                               const cost::TuneRequest& request, cost::TraceCollector& collector) {
     if (!options.dry_run.empty()) {
         TRY_ASSIGN(collector.trace, cost::read_trace(options.dry_run));
+        constexpr int64_t longest = 48 * 3600 * cost::ns_per_second;
+        if (collector.trace.samples.empty())
+            return fail(ErrorKind::usage, options.dry_run + ": no sample in this trace");
+        if (collector.trace.end_ns() - collector.trace.zero_ns() > longest)
+            return fail(ErrorKind::usage, options.dry_run + ": longer than 48 hours");
         cost::TuneReport report = cost::tune_trace(collector.trace, request);
         report.subject = options.dry_run;
         return report;
@@ -80,6 +93,8 @@ Result<cost::TuneReport> tune(const Application& application, const Options& opt
 Result<int> cost_tune(const Application& application, const Options& options) {
     if (options.dry_run.empty() == options.command.empty())
         return fail(ErrorKind::usage, "give either -- COMMAND or --dry-run TRACE");
+    if (std::isnan(options.interval_ms))
+        return fail(ErrorKind::usage, "nan is no value for an option");
     TRY_ASSIGN(const cost::TuneRequest request, read_request(options));
     cost::TraceCollector collector;
     TRY_ASSIGN(const cost::TuneReport report, tune(application, options, request, collector));

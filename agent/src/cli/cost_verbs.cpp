@@ -4,6 +4,7 @@
 #include "cli/cost_verbs.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 
 #include "util/text.h"
 
@@ -15,7 +16,7 @@ void add_price_options(CLI::App& verb, PriceOptions& options) {
     verb.add_option("--prices", options.list, "Price list: a TOML file or a folder of them")
         ->type_name("FILE");
     verb.add_option("--requests", options.requests, "Price so many requests")
-        ->check(CLI::PositiveNumber)
+        ->check(CLI::Range(uint64_t{1}, uint64_t{1'000'000'000'000}))
         ->capture_default_str();
     verb.add_option("--reserve", options.reserve,
                     "Memory size that is ordered; default: the next one that is sold")
@@ -49,11 +50,16 @@ Result<PriceRequest> read_price_options(const PriceOptions& options) {
     }
     if (!options.cpus.empty()) {
         const auto cpus = cost::Decimal::parse(options.cpus);
-        if (!cpus || *cpus <= cost::Decimal(0) || *cpus > cost::Decimal(1024))
+        if (!cpus || cpus->rounded(3) <= cost::Decimal(0) || *cpus > cost::Decimal(1024))
             return fail(
                 ErrorKind::usage,
                 fmt::format("--cpus {}: not a number of CPUs; write one as in 0.5", options.cpus));
         TRY_ASSIGN(const uint64_t milli, parse_unsigned(cpus->rounded(3).times(1000).text()));
+        if (std::ranges::none_of(request.profiles, [](const cost::PriceProfile& one) {
+                return !one.cpu_unit.empty() && one.sizes.empty();
+            }))
+            return fail(ErrorKind::usage,
+                        "--cpus: no profile asked for sells CPU apart from memory");
         request.usage.cpu_milli = milli;
     }
     return request;

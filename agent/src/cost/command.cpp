@@ -73,6 +73,7 @@ Result<Command> Command::prepare(const std::vector<std::string>& words, const Me
                streams.out, streams.error);
     }
     command.go_ = std::move(go.write);
+    command.listens_ = std::move(go.read);
     command.failed_ = std::move(failed.read);
     command.pidfd_ = UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, command.pid_, 0)));
     if (!command.pidfd_) return fail_errno(errno, "pidfd_open");
@@ -86,6 +87,7 @@ Command::Command(Command&& other) noexcept
       pid_(std::exchange(other.pid_, -1)),
       pidfd_(std::move(other.pidfd_)),
       go_(std::move(other.go_)),
+      listens_(std::move(other.listens_)),
       failed_(std::move(other.failed_)),
       stamp_(std::move(other.stamp_)),
       exec_ns_(other.exec_ns_) {}
@@ -100,14 +102,20 @@ Result<> Command::release() {
     // Only its own end of the pipe is left once it has executed the command, and that closes then.
     if (::write(go_.get(), "", 1) != 1) return fail_errno(errno, name_);
     go_.reset();
+    listens_.reset();
     int reason = 0;
     ssize_t size = 0;
     do {
         size = ::read(failed_.get(), &reason, sizeof reason);
     } while (size < 0 && errno == EINTR);
     failed_.reset();
-    if (size == 0)
-        return pread_exact(stamp_.get(), std::as_writable_bytes(std::span(&exec_ns_, 1)), 0);
+    if (size == 0) {
+        TRY_ASSIGN(const uint64_t stamped, file_size(stamp_.get()));
+        if (stamped != 0)
+            return pread_exact(stamp_.get(), std::as_writable_bytes(std::span(&exec_ns_, 1)), 0);
+        TRY_ASSIGN(const int status, wait());
+        return fail(fmt::format("{} {} before it was executed", name_, describe_status(status)));
+    }
     (void)wait();
     return fail_errno(size == sizeof reason ? reason : EIO, "cannot execute " + name_);
 }

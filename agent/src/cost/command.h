@@ -40,9 +40,10 @@ class Command {
     std::string name_;
     pid_t pid_ = -1;
     UniqueFd pidfd_;
-    UniqueFd go_;      ///< written to let it go
-    UniqueFd failed_;  ///< yields the errno of a failed exec, or ends with a successful one
-    UniqueFd stamp_;   ///< a page of memory where the process leaves the time of its exec
+    UniqueFd go_;       ///< written to let it go
+    UniqueFd listens_;  ///< its other end: writing to a process that was killed is no SIGPIPE
+    UniqueFd failed_;   ///< yields the errno of a failed exec, or ends with a successful one
+    UniqueFd stamp_;    ///< a page of memory where the process leaves the time of its exec
     int64_t exec_ns_ = 0;
 };
 

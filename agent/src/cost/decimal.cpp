@@ -55,7 +55,8 @@ std::optional<Decimal> Decimal::parse(std::string_view text) {
     if (const size_t e = text.find_first_of("eE"); e != text.npos) {
         const std::string_view tail = text.substr(e + 1);
         const auto [end, error] = std::from_chars(tail.data(), tail.data() + tail.size(), exponent);
-        if (error != std::errc() || end != tail.data() + tail.size() || std::abs(exponent) > 40)
+        if (error != std::errc() || end != tail.data() + tail.size() || exponent < -40 ||
+            exponent > 40)
             return std::nullopt;
         text = text.substr(0, e);
     }

@@ -69,12 +69,15 @@ Result<Trace> parse_functracer_trace(std::string_view text, const std::string& o
         Sample sample;
         const auto bytes = cells.size() > 1 ? parse_unsigned(cells[1]) : fail("");
         const auto limit = cells.size() > 2 ? parse_unsigned(cells[2]) : Result<uint64_t>(no_limit);
-        if (time < 0 || cells.size() > 3 || !bytes || !limit)
+        if (time < 0 || cells.size() > 3 || !bytes || *bytes > most_trace_bytes || !limit)
             return fail(ErrorKind::usage,
                         fmt::format("{}:{}: not a trace; a row is HH:MM:SS.mmm,BYTES[,LIMIT], or "
                                     "the first line is \"{}\"",
                                     origin, number, trace_signature));
         time += midnights * day;
+        // Another clock reading than the samples', the end may be a little before the last of them.
+        if (number > 1 && time < last && last - time < 1000 && *bytes == 0 && text.empty())
+            time = last;
         if (number > 1 && time < last) {
             if (last - time <= day / 2)
                 return fail(ErrorKind::usage,
@@ -107,7 +110,7 @@ Result<std::unique_ptr<FunctracerWriter>> FunctracerWriter::create(const std::st
 }
 
 void FunctracerWriter::row(int64_t time_ns, const std::string& values) {
-    const int64_t ms = (day_ms_ + (time_ns - start_ns_) / ns_per_ms) % day;
+    const int64_t ms = ((day_ms_ + (time_ns - start_ns_) / ns_per_ms) % day + day) % day;
     file_.write(fmt::format("{:02}:{:02}:{:02}.{:03},{}\n", ms / 3'600'000, ms / 60'000 % 60,
                             ms / 1000 % 60, ms % 1000, values));
 }
@@ -119,8 +122,11 @@ void FunctracerWriter::add(const Sample& sample) {
 }
 
 void FunctracerWriter::add(const Event& event) {
-    if (event.name == "exec") started_ = true;
-    if (event.name == "exec" || event.name == "exit") row(event.time_ns, "0");
+    // What ran before it was followed has no exec, but a start that says so.
+    const bool begins =
+        !started_ && (event.name == "exec" || (event.name == "start" && !event.detail.empty()));
+    if (begins || event.name == "exit") row(event.time_ns, "0");
+    started_ = started_ || begins;
 }
 
 int64_t local_day_ms(int64_t wall_ns) {
@@ -143,13 +149,14 @@ std::string functracer_report(const Bill& bill, uint64_t memory_bytes) {
         "Container runtime: {} milliseconds\n"
         "=== AWS ===\n"
         "Memory: {} MB used, {} MB allocated\n"
-        "Time: {} ms used, {} units of 100 ms billed\n"
+        "Time: {} ms used, {} units of {} ms billed\n"
         "Cost of {} million requests: ${}\n"
         "Net cost: ${}, overhead cost: ${}\n"
         "Price increase: {}% by wasted memory, {}% by wasted time\n"
         "Wasted time: {} milliseconds\n"
         "Wasted memory: {} MB\n",
         memory_bytes, bill.used_ms, bill.used_mb, bill.billed_mb, bill.used_ms, bill.units,
+        bill.units != 0 ? bill.billed_ms / bill.units : 100,
         Decimal(static_cast<int64_t>(bill.requests)).times(1, 1'000'000).text(),
         two_decimals(bill.total), two_decimals(bill.net), two_decimals(bill.overhead),
         two_decimals(bill.memory_increase_percent), two_decimals(bill.time_increase_percent),

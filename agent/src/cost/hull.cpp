@@ -22,16 +22,20 @@ std::vector<uint64_t> steps_of(const Trace& trace, int64_t step) {
         const size_t last = std::min(index(to), steps.size() - 1);
         for (size_t i = index(from); i <= last; i++) steps[i] = std::max(steps[i], bytes);
     };
+    // The last watermark read and when; the cgroup of a run that was seen to begin has none before.
+    std::optional<uint64_t> mark;
+    if (trace.event("exec") != nullptr) mark = 0;
+    int64_t marked_ns = zero;
     for (size_t i = 0; i < trace.samples.size(); i++) {
         const Sample& sample = trace.samples[i];
         const bool last = i + 1 == trace.samples.size();
         const int64_t next = last ? trace.end_ns() : trace.samples[i + 1].time_ns - 1;
         cover(sample.time_ns, std::max(sample.time_ns, next), sample.bytes);
-        if (i == 0 || !sample.peak) continue;
-        // The watermark rose since the sample before: between the two the level was that high.
-        const Sample& before = trace.samples[i - 1];
-        if (before.peak && *sample.peak > *before.peak)
-            cover(std::max(before.time_ns, sample.time_ns - step), sample.time_ns, *sample.peak);
+        if (!sample.peak) continue;
+        // It rose: some time between the two the level was that high.
+        if (mark && *sample.peak > *mark) cover(marked_ns, sample.time_ns, *sample.peak);
+        mark = sample.peak;
+        marked_ns = sample.time_ns;
     }
     return steps;
 }
@@ -106,6 +110,11 @@ Result<Hull> build_hull(const std::vector<Trace>& traces, const HullOptions& opt
 
 double gigabyte_seconds(uint64_t bytes, int64_t duration_ns) {
     return static_cast<double>(bytes) / (1 << 30) * static_cast<double>(duration_ns) / 1e9;
+}
+
+double saved_percent(double flat, double along) {
+    const double saved = flat > 0 ? 100 * (1 - along / flat) : 0;
+    return std::abs(saved) < 1e-9 ? 0 : saved;  // sums differ by their rounding
 }
 
 double gigabyte_seconds(const Hull& hull, int64_t duration_ns) {

@@ -45,5 +45,7 @@ struct Hull {
 /// Bytes times seconds, in GB-s (2^30 bytes), of the level `limit` gives over a time.
 [[nodiscard]] double gigabyte_seconds(const Hull& hull, int64_t duration_ns);
 [[nodiscard]] double gigabyte_seconds(uint64_t bytes, int64_t duration_ns);
+/// How much less `along` is, in % of `flat`.
+[[nodiscard]] double saved_percent(double flat, double along);
 
 }  // namespace memplate::cost

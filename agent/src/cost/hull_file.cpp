@@ -8,6 +8,7 @@
 
 #include "cost/clock.h"
 #include "cost/hull.h"
+#include "cost/trace_file.h"
 #include "util/toml_reader.h"
 
 namespace memplate::cost {
@@ -37,8 +38,11 @@ double round_to_tenth(double value) {
 Result<Hull> parse_own(const Json& json, const std::string& origin) {
     Hull hull;
     const auto integer = [&](const char* key, int64_t low, int64_t& value) -> Result<> {
-        if (!json.contains(key) || !json[key].is_number_integer() || json[key].get<int64_t>() < low)
-            return refuse(origin, fmt::format("\"{}\" must be an integer from {} on", key, low));
+        constexpr int64_t most = int64_t{1} << 50;  // bytes or ns
+        if (!json.contains(key) || !json[key].is_number_integer() ||
+            json[key].get<int64_t>() < low || json[key].get<int64_t>() > most)
+            return refuse(origin,
+                          fmt::format("\"{}\" must be an integer from {} to 2^50", key, low));
         value = json[key].get<int64_t>();
         return {};
     };
@@ -47,7 +51,7 @@ Result<Hull> parse_own(const Json& json, const std::string& origin) {
             json[key].size() > most_steps)
             return refuse(origin, fmt::format("\"{}\" must be a list of bytes", key));
         for (const Json& one : json[key]) {
-            if (!one.is_number_unsigned())
+            if (!one.is_number_unsigned() || one.get<uint64_t>() > most_trace_bytes)
                 return refuse(origin, fmt::format("\"{}\" must be a list of bytes", key));
             values.push_back(one.get<uint64_t>());
         }
@@ -80,19 +84,21 @@ Result<Hull> parse_functracer(const Json& json, const std::string& origin) {
         if (!value.is_number() || !(value.get<double>() >= 0) || value.get<double>() > 1e9)
             return refuse(origin, fmt::format("the value at \"{}\" is not a size in MiB",
                                               printable(key, 40)));
-        bins[static_cast<size_t>(std::llround(seconds * 10))] =
-            static_cast<uint64_t>(std::ceil(value.get<double>() * mebibyte));
+        uint64_t& bytes = bins[static_cast<size_t>(std::llround(seconds * 10))];
+        bytes = std::max(bytes, static_cast<uint64_t>(std::ceil(value.get<double>() * mebibyte)));
     }
     // The last one says that the run is over.
     if (bins.size() > 1 && bins.rbegin()->second == 0) bins.erase(std::prev(bins.end()));
     if (bins.empty()) return refuse(origin, "it is empty");
     Hull hull;
     hull.traces.push_back({{"file", origin}});
-    // An empty bin keeps the limit of the one before; before the first one its own holds.
+    // Its bins are tenths of a second by rounding: each begins half a one before its time. An empty
+    // bin keeps the limit of the one before; before the first one its own holds.
+    hull.options.step_ns = 50 * ns_per_ms;
     auto next = bins.begin();
     uint64_t level = next->second;
-    for (size_t bin = 0; bin <= bins.rbegin()->first; bin++) {
-        if (next != bins.end() && next->first == bin) level = (next++)->second;
+    for (size_t step = 0; step <= 2 * bins.rbegin()->first; step++) {
+        if (next != bins.end() && next->first == (step + 1) / 2) level = (next++)->second;
         hull.maximum.push_back(level);
     }
     hull.limit = hull.maximum;
@@ -134,19 +140,24 @@ std::string functracer_hull(const std::vector<Trace>& traces) {
     std::map<double, double> hull;
     for (const Trace& trace : traces) {
         // The same floating-point steps, with their errors: seconds of the day less those of the
-        // first row. A trace of ours counts as one that began at midnight.
-        const int64_t first = trace.samples.front().time_ns;
-        const bool of_day = trace.header.value("format", "") == "functracer";
+        // first row. A trace of ours counts as one whose exec was at midnight.
+        const bool of_day =
+            trace.header.contains("format") && trace.header["format"] == "functracer";
+        const int64_t first = of_day ? trace.samples.front().time_ns : trace.zero_ns();
         const auto seconds = [&](int64_t time) {
             const int64_t ms = (of_day ? time : time - first) / ns_per_ms;
             return static_cast<double>(ms / 1000) + static_cast<double>(ms % 1000) / 1000;
         };
-        for (const Sample& sample : trace.samples) {
-            const double bin = round_to_tenth(seconds(sample.time_ns) - seconds(first));
-            const double mb = static_cast<double>(sample.bytes) / mebibyte;
+        const auto add = [&](int64_t time, uint64_t bytes) {
+            const double bin = round_to_tenth(seconds(std::max(time, first)) - seconds(first));
+            const double mb = static_cast<double>(bytes) / mebibyte;
             if (const auto [entry, added] = hull.try_emplace(bin, mb); !added)
                 entry->second = std::max(entry->second, mb);
-        }
+        };
+        for (const Sample& sample : trace.samples) add(sample.time_ns, sample.bytes);
+        // The rows that functracer writes for the start and the end.
+        if (!of_day) add(first, 0);
+        if (!of_day && trace.complete) add(trace.end_ns(), 0);
     }
     const double end = hull.rbegin()->first + 0.1;
     std::vector<std::pair<double, double>> bins(hull.begin(), hull.end());

@@ -38,9 +38,8 @@ std::string_view name_of(Page::Line line) {
 }
 
 Json json_of(const Page::Chart& chart) {
-    Json json = {{"title", chart.title},   {"unit", "MB of 2^20 bytes, from the exec on"},
-                 {"note", chart.note},     {"series", Json::array()},
-                 {"marks", Json::array()}, {"phases", Json::array()}};
+    Json json = {{"title", chart.title},    {"unit", chart.unit},     {"note", chart.note},
+                 {"series", Json::array()}, {"marks", Json::array()}, {"phases", Json::array()}};
     for (const Page::Series& series : chart.series)
         json["series"].push_back(
             {{"name", series.name}, {"kind", name_of(series.line)}, {"points", series.points}});
@@ -130,7 +129,7 @@ Result<Page> run_page(const RunReport& report, const std::vector<Trace>& traces)
     page.verb = "cost run";
     page.headline =
         fmt::format("{} for {}: {} for {} requests", format_size(all.peak_bytes),
-                    format_milliseconds(run_ms), profile.money(bill.total), bill.requests);
+                    format_milliseconds(run_ms), profile.money(bill.total), grouped(bill.requests));
     page.lead = fmt::format("{}. {}.", report.subject, profile.title());
     TRY_ASSIGN(page.text, report.text(false));
     page.tiles = {
@@ -182,7 +181,7 @@ Page hull_page(const Hull& hull, const std::vector<Trace>& traces, const std::st
         flat += gigabyte_seconds(hull.flat(), duration);
         along += gigabyte_seconds(hull, duration);
     }
-    const std::string saved = fmt::format("{:.1f} %", flat > 0 ? 100 * (1 - along / flat) : 0);
+    const std::string saved = fmt::format("{:.1f} %", saved_percent(flat, along));
     page.headline =
         fmt::format("A limit along the hull of {} traces reserves {} less", traces.size(), saved);
     page.lead = fmt::format("Against a flat limit of {}, on average over the traces.",
@@ -211,8 +210,8 @@ Page tune_page(const TuneReport& report, const Hull& hull, const Trace& trace) {
     Page page;
     page.verb = "cost tune";
     const double saved_gb = report.flat_gb_seconds - report.tuned_gb_seconds;
-    const std::string saved = fmt::format(
-        "{:.1f} %", report.flat_gb_seconds > 0 ? 100 * saved_gb / report.flat_gb_seconds : 0);
+    const std::string saved =
+        fmt::format("{:.1f} %", saved_percent(report.flat_gb_seconds, report.tuned_gb_seconds));
     const auto interventions = std::ranges::count_if(
         report.changes, [](const auto& change) { return change.reason != Tuner::Reason::hull; });
     page.headline = fmt::format("{} of the reserved memory saved{}", saved,

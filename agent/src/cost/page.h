@@ -20,6 +20,7 @@ struct Page {
     };
     struct Chart {
         std::string title;
+        std::string unit = "MB of 2^20 bytes, from the exec on";
         std::string note;
         std::vector<Series> series;
         std::vector<std::pair<double, std::string>> marks;   ///< ms, text

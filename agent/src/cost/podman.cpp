@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "cost/clock.h"
-#include "util/container.h"
 #include "cost/measure.h"
+#include "util/container.h"
 #include "util/fs.h"
 #include "util/text.h"
 

@@ -181,6 +181,10 @@ Json PriceProfile::to_json() const {
 }
 
 std::string PriceProfile::money(Decimal amount, int decimals) const {
+    // Of less than a cent its first two digits.
+    if (amount > Decimal(0) && amount < Decimal(1).times(1, 100))
+        for (Int128 scale = 100; decimals < 12 && amount.times(scale) < Decimal(10); scale *= 10)
+            decimals++;
     const std::string number = amount.text(decimals);
     return currency == "USD" ? "$" + number : number + " " + currency;
 }

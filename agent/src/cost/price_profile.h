@@ -58,7 +58,7 @@ struct PriceProfile {
     [[nodiscard]] static Result<PriceProfile> parse(std::string_view text,
                                                     const std::string& origin);
     [[nodiscard]] Json to_json() const;
-    /// 50.298 → "$50.30"
+    /// 50.298 → "$50.30", 0.000000616 → "$0.00000062"
     [[nodiscard]] std::string money(Decimal amount, int decimals = 2) const;
     /// "aws-x86: AWS Lambda x86, us-east-1, prices of 2020-12-01"
     [[nodiscard]] std::string title() const;

@@ -30,8 +30,8 @@ class ClockWatch {
         next_ns_ = now + ns_per_second;
         const int64_t offset = wall_() - monotonic_ns();
         const int64_t step = offset - offset_ns_;
-        if (std::abs(step) < clock_step_ns) return;
         offset_ns_ = offset;
+        if (std::abs(step) < clock_step_ns) return;
         set_ns_ += step;
         sink.add(
             Event{now, "clock", fmt::format("set by {:+.3f} s", static_cast<double>(step) / 1e9)});
@@ -115,6 +115,7 @@ Result<Recording> record(MemorySource& source, TraceSink& sink, const RecordOpti
                                         pollfd{options.wake_fd, POLLPRI, 0}};
         if (::ppoll(events.data(), events.size(), &timeout, nullptr) < 0 && errno != EINTR)
             return fail_errno(errno, "ppoll");
+        if ((events[1].revents & POLLPRI) != 0 && options.woken) options.woken();
         if ((events[0].revents & POLLIN) != 0) break;
     }
     // What happened since the last drain.

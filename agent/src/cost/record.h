@@ -22,6 +22,7 @@ struct RecordOptions {
     std::function<Result<>(int64_t now_ns)> tick{};
     int64_t (*wall_clock)() = wall_ns;  ///< another one in tests
     int wake_fd = -1;                   ///< POLLPRI on it ends the wait for the next drain
+    std::function<void()> woken{};      ///< and is told here: a PSI trigger tells it only once
 };
 
 enum class RecordEnd { over, cgroup_gone, stopped, time_is_up };

@@ -34,7 +34,13 @@ Result<std::string> run_table(const RunReport& report, bool colour) {
     const PriceProfile& profile = report.profiles.front();
     for (size_t i = 0; i < report.runs.size(); i++) {
         const RunRecord& run = report.runs[i];
-        TRY_ASSIGN(const Bill bill, report.bill(profile, run));
+        const auto charged = report.bill(profile, run);
+        if (!charged) {  // the run was measured all the same
+            table.add({std::to_string(i + 1), "", fmt::format("{:.1f}", milliseconds(run)), "", "",
+                       "", "", "", charged.error().message});
+            continue;
+        }
+        const Bill& bill = *charged;
         table.add({std::to_string(i + 1), std::to_string(bill.used_mb),
                    fmt::format("{:.1f}", milliseconds(run)), std::to_string(bill.billed_mb),
                    std::to_string(bill.billed_ms), profile.money(bill.total),
@@ -69,14 +75,21 @@ Result<Json> RunReport::to_json() const {
     Json json = {{"schema", 1}, {"subject", subject}};
     json["method"] = runs.front().method.to_json();
     json["environment"] = environment;
+    // A size that a profile does not sell takes nothing away from the measurement.
+    const auto bills_of = [&](const RunRecord& run) {
+        Json bills = Json::array();
+        for (const PriceProfile& profile : profiles) {
+            const auto charged = bill(profile, run);
+            bills.push_back(charged ? charged->to_json(profile)
+                                    : Json({{"profile", profile.to_json()},
+                                            {"error", charged.error().message}}));
+        }
+        return bills;
+    };
     json["runs"] = Json::array();
     for (const RunRecord& run : runs) {
         Json one = run.to_json();
-        one["bills"] = Json::array();
-        for (const PriceProfile& profile : profiles) {
-            TRY_ASSIGN(const Bill charged, bill(profile, run));
-            one["bills"].push_back(charged.to_json(profile));
-        }
+        one["bills"] = bills_of(run);
         json["runs"].push_back(std::move(one));
     }
     const RunRecord all = typical();
@@ -84,11 +97,7 @@ Result<Json> RunReport::to_json() const {
     for (const RunRecord& run : runs) times.push_back(milliseconds(run));
     Json& summary = json["summary"] = {
         {"runs", runs.size()}, {"peak_bytes", all.peak_bytes}, {"duration_ms", summarize(times)}};
-    summary["bills"] = Json::array();
-    for (const PriceProfile& profile : profiles) {
-        TRY_ASSIGN(const Bill charged, bill(profile, all));
-        summary["bills"].push_back(charged.to_json(profile));
-    }
+    summary["bills"] = bills_of(all);
     return json;
 }
 
@@ -113,9 +122,7 @@ Result<std::string> RunReport::text(bool colour) const {
                                                    static_cast<double>(run.clock_set_ns) / 1e9));
     text += line("method", all.method_text());
     for (const PriceProfile& profile : profiles) {
-        auto charged = bill(profile, all);
-        if (!charged && (profiles.size() == 1 || charged.error().kind == ErrorKind::usage))
-            return std::unexpected(std::move(charged.error()));
+        const auto charged = bill(profile, all);
         text += "\n" + (charged ? bill_text(profile, *charged) : charged.error().message + "\n");
     }
     return text;

@@ -40,6 +40,7 @@ struct Trace {
     [[nodiscard]] const Event* event(std::string_view name) const;
     /// The exec of the command, else the first thing in the trace.
     [[nodiscard]] int64_t zero_ns() const;
+    /// Its exit, but never before the last sample.
     [[nodiscard]] int64_t end_ns() const;
     [[nodiscard]] uint64_t peak_bytes() const;
 };

@@ -11,6 +11,7 @@
 #include "cost/functracer.h"
 #include "util/fs.h"
 #include "util/text.h"
+#include "util/toml_reader.h"
 
 namespace memplate::cost {
 namespace {
@@ -106,7 +107,12 @@ Result<Trace> parse_memplate_trace(std::string_view text, const std::string& ori
             return fail(ErrorKind::usage,
                         fmt::format("{}:{}: {}; expected {}", origin, number, what, columns));
         };
-        if (number == 1) continue;
+        if (number == 1) {
+            if (line == trace_signature) continue;
+            return fail(ErrorKind::usage,
+                        fmt::format("{}: \"{}\" cannot be read; known: \"{}\"", origin,
+                                    printable(line, 40), trace_signature));
+        }
         if (number == 2) {
             trace.header = line.starts_with("# ") ? Json::parse(line.substr(2), nullptr, false)
                                                   : Json(Json::value_t::discarded);
@@ -120,7 +126,7 @@ Result<Trace> parse_memplate_trace(std::string_view text, const std::string& ori
         const auto cells = split(line, ',');
         int64_t time = 0;
         if (cells.size() != 7) return refuse(fmt::format("{} columns", cells.size()));
-        if (!read_number(std::string_view(cells[0]), time)) return refuse("no time");
+        if (!read_number(std::string_view(cells[0]), time) || time < 0) return refuse("no time");
         if (time < last)
             return fail(ErrorKind::usage,
                         fmt::format("{}:{}: time goes back by {:.3f} s; monotonic time cannot: the "
@@ -135,7 +141,8 @@ Result<Trace> parse_memplate_trace(std::string_view text, const std::string& ori
         Sample sample{.time_ns = time};
         if (!read_number(std::string_view(cells[1]), sample.bytes) ||
             !read_cell(cells[2], sample.peak) || !read_cell(cells[3], sample.limit) ||
-            !read_cell(cells[4], sample.inactive_file))
+            !read_cell(cells[4], sample.inactive_file) || sample.bytes > most_trace_bytes ||
+            sample.peak.value_or(0) > most_trace_bytes)
             return refuse("not a number of bytes");
         trace.samples.push_back(sample);
     }
@@ -169,16 +176,17 @@ int64_t Trace::zero_ns() const {
 }
 
 int64_t Trace::end_ns() const {
-    if (const Event* exit = event("exit")) return exit->time_ns;
     int64_t end = INT64_MIN;
     if (!samples.empty()) end = samples.back().time_ns;
+    if (const Event* exit = event("exit")) return std::max(end, exit->time_ns);
     if (!events.empty()) end = std::max(end, events.back().time_ns);
     return end;
 }
 
 uint64_t Trace::peak_bytes() const {
-    // A watermark that was there from the start is not of this run.
-    const uint64_t before = samples.empty() ? 0 : samples.front().peak.value_or(0);
+    // A watermark that was there from the start is of this run only if its exec was seen.
+    const uint64_t before =
+        samples.empty() || event("exec") != nullptr ? 0 : samples.front().peak.value_or(0);
     uint64_t peak = 0;
     for (const Sample& sample : samples) {
         peak = std::max(peak, sample.bytes);

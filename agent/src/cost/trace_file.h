@@ -19,6 +19,8 @@
 namespace memplate::cost {
 
 inline constexpr std::string_view trace_signature = "# memplate trace 1";
+/// More at once is a broken recording.
+inline constexpr uint64_t most_trace_bytes = uint64_t{1} << 50;
 
 /// Appends lines to a new file. The first error is kept and ends the writing.
 class LineFile {

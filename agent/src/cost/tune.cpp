@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "cost/clock.h"
 
@@ -37,15 +38,23 @@ class LimitedCgroup {
                            waits_ ? ", memory.oom_control (processes wait)" : "");
     }
     [[nodiscard]] int wake_fd() const { return trigger_.get(); }
+    void woken() { woken_ = true; }
 
     Result<> set(uint64_t bytes) const {
         if (!cgroup_.unified()) return cgroup_.set_limit(bytes);
-        const uint64_t high = bytes > 2 * throttle_gap ? bytes - throttle_gap : bytes;
+        const auto high_of = [](uint64_t limit) {
+            return limit > 2 * throttle_gap ? limit - throttle_gap : limit;
+        };
+        const uint64_t high = high_of(bytes);
         // In the order that never puts one above the other's old value.
         TRY_ASSIGN(const auto now, cgroup_.limit());
         if (now && *now >= bytes) {
             TRY(cgroup_.set_high(high));
-            return cgroup_.set_limit(bytes);
+            // Should it have grown since the decision, memory.max would kill.
+            TRY_ASSIGN(const uint64_t use, cgroup_.current());
+            if (use <= high) return cgroup_.set_limit(bytes);
+            TRY(cgroup_.set_high(high_of(*now)));
+            return fail_errno(EBUSY, "memory.max");
         }
         TRY(cgroup_.set_limit(bytes));
         return cgroup_.set_high(high);
@@ -54,7 +63,7 @@ class LimitedCgroup {
     /// Whether memory was short since the last call.
     Result<bool> pressure() {
         TRY_ASSIGN(const auto now, cgroup_.hits());
-        bool is_short = now.limit > hits_.limit;
+        bool is_short = std::exchange(woken_, false) || now.limit > hits_.limit;
         hits_ = now;
         if (waits_) {
             TRY_ASSIGN(const bool waiting, cgroup_.waits_for_memory());
@@ -75,6 +84,7 @@ class LimitedCgroup {
     const MemoryCgroup& cgroup_;
     UniqueFd trigger_;
     bool waits_ = false;
+    bool woken_ = false;
     MemoryCgroup::Hits hits_;
 };
 
@@ -141,7 +151,8 @@ Result<TuneReport> tune_command(const Recorder& recorder, const CgroupHierarchy&
                                   return adjust(tuner, limits, cgroup, request.options,
                                                 now - run.start_ns, report);
                               },
-                          .wake_fd = limits.wake_fd()};
+                          .wake_fd = limits.wake_fd(),
+                          .woken = [&] { limits.woken(); }};
     TRY_ASSIGN(const Recording recording, record(*source, tee, options));
     take_over(run, *source, recording);
     (void)limits.pressure();

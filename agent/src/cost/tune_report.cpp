@@ -15,8 +15,7 @@ std::string line(std::string_view name, const std::string& value) {
 }
 
 double saved_percent(const TuneReport& report) {
-    return report.flat_gb_seconds > 0 ? 100 * (1 - report.tuned_gb_seconds / report.flat_gb_seconds)
-                                      : 0;
+    return cost::saved_percent(report.flat_gb_seconds, report.tuned_gb_seconds);
 }
 
 bool is_intervention(const Tuner::Change& change) {

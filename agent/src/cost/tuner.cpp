@@ -36,8 +36,8 @@ std::optional<Tuner::Change> Tuner::decide(int64_t time_ns, uint64_t use, bool p
     const uint64_t hull = std::max(hull_.at(time_ns), options_.headroom_bytes);
     const uint64_t above_use = whole_pages(use + options_.headroom_bytes);
     uint64_t wanted = std::max({hull, above_use, boosted ? boost_ : 0});
-    // A limit below the use would make the kernel reclaim or kill.
-    if (options_.ceiling) wanted = std::max(std::min(wanted, *options_.ceiling), whole_pages(use));
+    // No limit in force is above the ceiling: this never shrinks one below the use.
+    if (options_.ceiling) wanted = std::min(wanted, *options_.ceiling);
 
     Change change{.time_ns = time_ns, .from = limit_, .to = wanted, .use = use};
     if (wanted > limit_) {
