@@ -270,6 +270,33 @@ def test_a_container_that_vanishes_ends_the_measurement(memplate, scratch, cgrou
     assert "no memory cgroup of that path" in memplate.error("cost", "run", "--cgroup", cgroup)
 
 
+def test_what_a_killed_measurement_left_is_ended(memplate, scratch):
+    """It would stay under a limit that nobody raises any more."""
+    numbers = scratch / "pid"
+    process = memplate.start("cost", "run", "--", "sh", "-c",
+                             f"setsid sleep 1000 & echo $! >{numbers}; sleep 1000")
+    wait_for(lambda: numbers.exists() and numbers.read_text().strip())
+    process.kill()
+    process.wait()
+    left = pathlib.Path("/proc") / numbers.read_text().strip()
+    assert left.exists()
+    group = ROOT / "memplate" / f"cost-{process.pid}"
+    assert group.exists()
+    memplate.run("cost", "run", "--", "true")
+    assert not group.exists()
+    wait_for(lambda: not left.exists())
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--interval-ms", "nan"], "not a time that can be waited"),
+    (["--duration", "1e300"], "not a time that can be waited"),
+    (["--dat", "rows.dat"], "--dat needs --format functracer"),
+    (["--format", "functracer", "--profile", "aws-x86"], "units of 100 ms, profile aws-x86"),
+])
+def test_options_of_run_that_make_no_sense(memplate, arguments, words):
+    assert words in memplate.error("cost", "run", *arguments, "--", "true", expect=2)
+
+
 FAKE_PODMAN = f"""#!/usr/bin/python3
 import os, pathlib, subprocess, sys
 words = [word for word in sys.argv[1:] if word != "--cgroup-manager=cgroupfs"]

@@ -5,9 +5,11 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 
 #include "bench/environment.h"
 #include "cli/cost_verbs.h"
+#include "cost/bpf_source.h"
 #include "cost/clock.h"
 #include "cost/functracer.h"
 #include "cost/measure.h"
@@ -29,6 +31,7 @@ struct Options {
     std::string image;
     unsigned repeat = 1;
     std::string format = "memplate";
+    cost::Backend backend = cost::Backend::automatic;
     double interval_ms = 1;
     double seconds = 0;
     std::string json_path;
@@ -67,6 +70,11 @@ Result<> check(const Options& options) {
     if (targets == 0 && options.command.empty())
         return fail(ErrorKind::usage,
                     "nothing to measure; give -- COMMAND, --container, --cgroup or --image");
+    constexpr double year = 366.0 * 24 * 3600;
+    if (std::isnan(options.interval_ms) || std::isnan(options.seconds) || options.seconds > year)
+        return fail(ErrorKind::usage, "--interval-ms or --duration: not a time that can be waited");
+    if (!options.dat_path.empty() && options.format != "functracer")
+        return fail(ErrorKind::usage, "--dat needs --format functracer");
     if (follows && options.repeat > 1)
         return fail(ErrorKind::usage, "--repeat needs a command or --image");
     return {};
@@ -143,6 +151,12 @@ Result<int> cost_run(const Application& application, const Options& options) {
     if (options.format == "functracer" && prices.profiles.empty()) prices.profiles = "aws-2020";
     if (prices.profiles.empty()) prices.profiles = "aws-x86";
     TRY_ASSIGN(PriceRequest request, read_price_options(prices));
+    if (options.format == "functracer" && request.profiles.front().granularity_ms != 100)
+        return fail(
+            ErrorKind::usage,
+            fmt::format("--format functracer: its columns count units of 100 ms, profile {} "
+                        "has {} ms; use aws-2020",
+                        request.profiles.front().name, request.profiles.front().granularity_ms));
     TRY_ASSIGN(const auto hierarchy, CgroupHierarchy::find());
     cost::RunReport report;
     report.subject = subject_of(options);
@@ -154,6 +168,9 @@ Result<int> cost_run(const Application& application, const Options& options) {
     recorder.interval = std::chrono::microseconds(static_cast<int64_t>(options.interval_ms * 1000));
     recorder.at_most = std::chrono::milliseconds(static_cast<int64_t>(options.seconds * 1000));
     recorder.stop = application.context.stop;
+    recorder.source = [&](const MemoryCgroup& cgroup) {
+        return cost::memory_source(application.context, options.backend, cgroup, recorder.interval);
+    };
     std::vector<cost::Trace> traces;
     for (unsigned number = 1; number <= options.repeat; number++) {
         Outputs outputs;
@@ -173,10 +190,6 @@ Result<int> cost_run(const Application& application, const Options& options) {
     TRY_ASSIGN(const Json document, report.to_json());
     if (!options.json_path.empty() && options.json_path != "-")
         TRY(write_file_atomic(AT_FDCWD, options.json_path, document.dump(2) + "\n"));
-    if (!options.html_path.empty()) {
-        TRY_ASSIGN(const cost::Page page, cost::run_page(report, traces));
-        TRY(write_file_atomic(AT_FDCWD, options.html_path, page.html()));
-    }
     if (application.json || options.json_path == "-") {
         print_json(document);
     } else if (options.format == "functracer") {
@@ -185,6 +198,11 @@ Result<int> cost_run(const Application& application, const Options& options) {
     } else {
         TRY_ASSIGN(const std::string text, report.text(wants_colour(STDOUT_FILENO)));
         fmt::print("{}", text);
+    }
+    // After the report: there is no page for a size that the first profile does not sell.
+    if (!options.html_path.empty()) {
+        TRY_ASSIGN(const cost::Page page, cost::run_page(report, traces));
+        TRY(write_file_atomic(AT_FDCWD, options.html_path, page.html()));
     }
     return report.typical().failure.empty() ? 0 : 1;
 }
@@ -212,6 +230,13 @@ void add_cost_run(CLI::App& noun, Application& application) {
                      "Of the report and of --csv; functracer implies --profile aws-2020")
         ->check(CLI::IsMember({"memplate", "functracer"}))
         ->capture_default_str();
+    const std::map<std::string, cost::Backend> backends = {{"auto", cost::Backend::automatic},
+                                                           {"bpf", cost::Backend::bpf},
+                                                           {"poll", cost::Backend::poll}};
+    verb->add_option("--backend", options->backend,
+                     "poll: read the level; bpf: be told by the kernel; auto: bpf if it is exact")
+        ->transform(CLI::CheckedTransformer(backends).description("{auto,bpf,poll}"))
+        ->default_str("auto");
     verb->add_option("--interval-ms", options->interval_ms, "Time between two readings")
         ->check(CLI::Range(0.1, 1000.0))
         ->capture_default_str();

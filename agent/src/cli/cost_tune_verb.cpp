@@ -9,6 +9,7 @@
 
 #include "bench/environment.h"
 #include "cli/cost_verbs.h"
+#include "cost/bpf_source.h"
 #include "cost/page.h"
 #include "cost/trace_file.h"
 #include "util/fs.h"
@@ -57,7 +58,7 @@ Result<cost::TuneReport> tune(const Application& application, const Options& opt
                               const cost::TuneRequest& request, cost::TraceCollector& collector) {
     if (!options.dry_run.empty()) {
         TRY_ASSIGN(collector.trace, cost::read_trace(options.dry_run));
-        constexpr int64_t longest = 48 * 3600 * cost::ns_per_second;
+        constexpr int64_t longest = int64_t{48} * 3600 * cost::ns_per_second;
         if (collector.trace.samples.empty())
             return fail(ErrorKind::usage, options.dry_run + ": no sample in this trace");
         if (collector.trace.end_ns() - collector.trace.zero_ns() > longest)
@@ -73,6 +74,10 @@ Result<cost::TuneReport> tune(const Application& application, const Options& opt
     cost::Recorder recorder;
     recorder.interval = std::chrono::microseconds(static_cast<int64_t>(options.interval_ms * 1000));
     recorder.stop = application.context.stop;
+    recorder.source = [&](const MemoryCgroup& cgroup) {
+        return cost::memory_source(application.context, cost::Backend::automatic, cgroup,
+                                   recorder.interval);
+    };
     recorder.connect = [&](const cost::Method& method, cost::TraceTee& tee) -> Result<> {
         if (!options.html_path.empty()) tee.connect(collector);
         if (options.csv_path.empty()) return {};

@@ -157,8 +157,9 @@ Result<int> remove(Application& application, const Options& options) {
 
 using Verb = Result<int> (*)(Application&, const Options&);
 
-CLI::App* add_verb(CLI::App& noun, Application& application, std::shared_ptr<Options> options,
-                   const char* name, const char* help, Verb verb) {
+CLI::App* add_verb(CLI::App& noun, Application& application,
+                   const std::shared_ptr<Options>& options, const char* name, const char* help,
+                   Verb verb) {
     auto* app = noun.add_subcommand(name, help);
     app->add_option("--pool", options->pool, "Pool file")->required();
     app->callback([&application, options, verb] {

@@ -14,7 +14,7 @@
 
 namespace memplate::cost {
 
-__extension__ typedef __int128 Int128;
+__extension__ typedef __int128 Int128;  // NOLINT(modernize-use-using): not with __extension__
 
 class Decimal {
   public:

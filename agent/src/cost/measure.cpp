@@ -18,6 +18,11 @@ Result<Recording> record_run(const Recorder& recorder, MemorySource& source, Tra
 
 }  // namespace
 
+Result<std::unique_ptr<MemorySource>> source_of(const Recorder& recorder,
+                                                const MemoryCgroup& cgroup) {
+    return recorder.source ? recorder.source(cgroup) : poll_source(cgroup, recorder.interval);
+}
+
 void take_over(RunRecord& run, const MemorySource& source, const Recording& recording) {
     run.peak_bytes = source.peak_bytes();
     run.end = recording.end;
@@ -52,7 +57,7 @@ Result<RunRecord> run_command(const Recorder& recorder, const CgroupHierarchy& h
     TRY_ASSIGN(const MemoryCgroup cgroup, MemoryCgroup::create(hierarchy));
     const int64_t start_ns = monotonic_ns();
     TRY_ASSIGN(Command command, Command::prepare(words, &cgroup, {.out = STDERR_FILENO}));
-    const auto source = poll_source(cgroup, recorder.interval);
+    TRY_ASSIGN(const auto source, source_of(recorder, cgroup));
     RunRecord run;
     run.method = source->method();
     run.cgroup = cgroup.path();
@@ -75,7 +80,7 @@ Result<RunRecord> run_command(const Recorder& recorder, const CgroupHierarchy& h
 }
 
 Result<RunRecord> follow_cgroup(const Recorder& recorder, const MemoryCgroup& cgroup) {
-    const auto source = poll_source(cgroup, recorder.interval);
+    TRY_ASSIGN(const auto source, source_of(recorder, cgroup));
     RunRecord run;
     run.followed = true;
     run.method = source->method();

@@ -34,10 +34,16 @@ void take_over(RunRecord& run, const MemorySource& source, const Recording& reco
 struct Recorder {
     std::chrono::microseconds interval{1000};
     std::chrono::milliseconds at_most{0};
+    /// Default: polling.
+    std::function<Result<std::unique_ptr<MemorySource>>(const MemoryCgroup& cgroup)> source{};
     /// Called once the method is known and before anything runs: where samples and events go.
     std::function<Result<>(const Method& method, TraceTee& tee)> connect;
     std::stop_token stop;
 };
+
+/// What the recorder measures a cgroup with.
+[[nodiscard]] Result<std::unique_ptr<MemorySource>> source_of(const Recorder& recorder,
+                                                              const MemoryCgroup& cgroup);
 
 /// In a cgroup of its own; what the command prints goes to our standard error.
 [[nodiscard]] Result<RunRecord> run_command(const Recorder& recorder,

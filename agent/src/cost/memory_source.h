@@ -7,8 +7,8 @@
 #include <functional>
 #include <memory>
 
-#include "util/memory_cgroup.h"
 #include "cost/trace.h"
+#include "util/memory_cgroup.h"
 
 namespace memplate::cost {
 

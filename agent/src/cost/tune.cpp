@@ -132,7 +132,7 @@ Result<TuneReport> tune_command(const Recorder& recorder, const CgroupHierarchy&
     report.first_limit = tuner.limit();
     TRY_CONTEXT(limits.set(tuner.limit()), "memory limit");
 
-    const auto source = poll_source(cgroup, recorder.interval);
+    TRY_ASSIGN(const auto source, source_of(recorder, cgroup));
     RunRecord run;
     run.method = source->method();
     run.cgroup = cgroup.path();

@@ -7,9 +7,9 @@
 #include <cstring>
 #include <filesystem>
 
-#include "util/toml_reader.h"
 #include "util/fs.h"
 #include "util/text.h"
+#include "util/toml_reader.h"
 
 namespace memplate {
 namespace {
