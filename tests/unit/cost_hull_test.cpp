@@ -159,9 +159,10 @@ TEST(CostHullProperty, NeverBelowAnyTrace) {
             const Sample* marked = nullptr;
             for (size_t i = 0; i < trace.samples.size(); i++) {
                 const Sample& sample = trace.samples[i];
-                if (marked != nullptr && sample.peak > marked->peak)
+                if (marked != nullptr && sample.peak > marked->peak) {
                     for (int64_t time : {marked->time_ns, sample.time_ns})
                         ASSERT_GE(hull->at(time - trace.zero_ns()), *sample.peak);
+                }
                 if (sample.peak) marked = &sample;
                 const int64_t from = sample.time_ns - trace.zero_ns();
                 const int64_t to = i + 1 < trace.samples.size()

@@ -16,6 +16,7 @@
 #include "criu/worker.h"
 #include "engine/attached.h"
 #include "engine/module_templates.h"
+#include "instance/marks.h"
 #include "util/clock.h"
 #include "util/fs.h"
 #include "util/proc.h"
@@ -120,6 +121,8 @@ Result<std::unique_ptr<Instance>> Instance::prepare(const Context& context,
     for (const auto& [number, process] : instance->mapped_templates())
         descriptors.emplace(number, process->memory.fd());
     TRY_ASSIGN(instance->criu_socket_, inside.spawn_criu(descriptors));
+    instance->cgroup_ = inside.cgroup_number();
+    mark_phase(instance->cgroup_, "sandbox");
     return instance;
 }
 
@@ -159,10 +162,12 @@ Result<Launched> Instance::restore() {
         root_pid_ = pid;
         auto completed = complete(pid);
         if (!completed) refused = completed.error();
+        mark_phase(cgroup_, "resume");
         return completed;
     };
 
     Launched launched;
+    mark_phase(cgroup_, "restore");
     const Stopwatch watch;
     if (request.lazy_pages) {
         TRY(start_lazy_pages());
@@ -182,12 +187,14 @@ Result<Launched> Instance::restore() {
     restored_ = true;
     TRY(wait_ready(watch.start() + function_.readiness.timeout));
     launched.ready_ms = watch.milliseconds();
+    mark_phase(cgroup_, "ready");
     launched.phases.emplace_back("ready", launched.ready_ms - asked - outcome->times.resumed);
     return launched;
 }
 
 Result<> Instance::complete(pid_t root) {
     if (memory_) {
+        mark_phase(cgroup_, "attach");
         const Stopwatch watch;
         TRY_ASSIGN(const auto pids, host_pids());
         TRY(memory_->attach(pids));

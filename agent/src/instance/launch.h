@@ -106,6 +106,7 @@ class Instance {
     /// imported images bring the number of the process they were made of.
     pid_t root_pid_ = first_template_pid;
     bool restored_ = false;
+    uint64_t cgroup_ = 0;  ///< its number, for marks
 };
 
 /// Inside every sandbox: where the function's output goes.

@@ -107,6 +107,13 @@ Result<> Cgroup::place(pid_t pid) const {
     return {};
 }
 
+uint64_t Cgroup::number() const {
+    struct stat directory{};
+    if (groups_.empty() || ::fstatat(root_.get(), groups_.front().c_str(), &directory, 0) != 0)
+        return 0;
+    return directory.st_ino;
+}
+
 Result<> Cgroup::write_limit(const std::string& controller, const std::string& file,
                              const std::string& value) const {
     const std::string path =

@@ -29,6 +29,9 @@ class Cgroup {
     /// A limit that no mounted controller can apply is an error that names the controller.
     Result<> apply(const Limits& limits) const;
     [[nodiscard]] Result<std::vector<pid_t>> processes() const;
+    /// The kernel's number of the one of the memory controller, or of the unified hierarchy; 0 if
+    /// there is none.
+    [[nodiscard]] uint64_t number() const;
     /// False if there is no hierarchy at all: processes() then knows nothing.
     [[nodiscard]] bool tracks_processes() const { return !groups_.empty(); }
     /// Kills until nothing is left.

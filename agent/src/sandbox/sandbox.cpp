@@ -266,6 +266,10 @@ pid_t Sandbox::keeper() const {
     return state_->keeper.pid;
 }
 
+uint64_t Sandbox::cgroup_number() const {
+    return state_->cgroup->number();
+}
+
 Result<std::vector<pid_t>> Sandbox::processes() const {
     auto pids = state_->cgroup->tracks_processes() ? state_->cgroup->processes()
                                                    : namespace_processes(state_->keeper.pid);

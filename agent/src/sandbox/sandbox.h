@@ -101,6 +101,8 @@ class Sandbox {
     [[nodiscard]] const std::string& address() const;
     /// Host pid of pid 1 inside.
     [[nodiscard]] pid_t keeper() const;
+    /// By which tracing knows its cgroup; 0 if it has none.
+    [[nodiscard]] uint64_t cgroup_number() const;
     /// Host pids of all processes inside but the keeper, from the cgroup.
     [[nodiscard]] Result<std::vector<pid_t>> processes() const;
     /// Path of a file inside as seen from the host (through /proc/KEEPER/root). Links in it are

@@ -15,7 +15,7 @@ enum class EventKind : uint8_t {
     cgroup_gone,    ///< peak: the watermark at its end
     joined,         ///< a process was moved into it
     forked,         ///< a process was born in it
-    executed,       ///< text: the file
+    executed,       ///< text: the file; peak: the watermark at that moment
     listening,      ///< value: TCP port; the first of its port
     accepted,       ///< value: TCP port; the first connection after `listening`
     answered,       ///< value: TCP port; the first bytes sent to a client
