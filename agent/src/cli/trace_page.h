@@ -7,6 +7,6 @@
 namespace memplate::cli {
 
 /// Memory over time of each container, with the phases of its start.
-[[nodiscard]] cost::Page trace_page(const trace::CurveCollector& curves);
+[[nodiscard]] cost::Page trace_page(const trace::CurveCollector& collector);
 
 }  // namespace memplate::cli

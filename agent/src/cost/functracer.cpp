@@ -12,7 +12,7 @@
 namespace memplate::cost {
 namespace {
 
-constexpr int64_t day = 24 * 3600 * 1000;
+constexpr int64_t day = int64_t{24} * 3600 * 1000;
 /// docker's "no limit" is some petabytes.
 constexpr uint64_t no_limit = 1'000'000'000'000;
 

@@ -146,7 +146,8 @@ std::string functracer_hull(const std::vector<Trace>& traces) {
         const int64_t first = of_day ? trace.samples.front().time_ns : trace.zero_ns();
         const auto seconds = [&](int64_t time) {
             const int64_t ms = (of_day ? time : time - first) / ns_per_ms;
-            return static_cast<double>(ms / 1000) + static_cast<double>(ms % 1000) / 1000;
+            const int64_t whole = ms / 1000;
+            return static_cast<double>(whole) + static_cast<double>(ms % 1000) / 1000;
         };
         const auto add = [&](int64_t time, uint64_t bytes) {
             const double bin = round_to_tenth(seconds(std::max(time, first)) - seconds(first));

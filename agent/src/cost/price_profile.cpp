@@ -222,9 +222,9 @@ Result<std::vector<PriceProfile>> load_profiles(const std::string& path) {
 Result<std::string> installed_profiles() {
     TRY_ASSIGN(const std::string binary, absolute_path("/proc/self/exe"));
     const std::string folder = binary.substr(0, binary.rfind('/'));
-    const std::string beside = folder + "/prices";
+    std::string beside = folder + "/prices";
     if (::access(beside.c_str(), R_OK) == 0) return beside;
-    const std::string shared = folder + "/../share/memplate/prices";
+    std::string shared = folder + "/../share/memplate/prices";
     if (::access(shared.c_str(), R_OK) == 0) return shared;
     return fail(
         fmt::format("price lists: neither {} nor {} exists; install memplate completely or "

@@ -37,7 +37,7 @@ struct Trace {
     std::vector<Event> events;
     bool complete = false;  ///< the end of the run is in it
 
-    [[nodiscard]] const Event* event(std::string_view name) const;
+    [[nodiscard]] const Event* event(std::string_view wanted) const;
     /// The exec of the command, else the first thing in the trace.
     [[nodiscard]] int64_t zero_ns() const;
     /// Its exit, but never before the last sample.

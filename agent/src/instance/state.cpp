@@ -265,7 +265,7 @@ std::string keep_log(const Context& context, const std::string& source, const st
     const std::string directory = context.settings.state_dir + "/log";
     const auto text = read_file(source);
     if (!text || !make_directories(directory, 0700)) return source;
-    const std::string path = fmt::format("{}/{}", directory, name);
+    std::string path = fmt::format("{}/{}", directory, name);
     if (!write_file_atomic(AT_FDCWD, path, *text, 0600)) return source;
     if (const auto names = list_directory(AT_FDCWD, directory);
         names && names->size() > kept_logs) {

@@ -109,7 +109,7 @@ struct LeaseBlock {
 /// Nothing if the block is damaged.
 [[nodiscard]] std::optional<LeaseBlock> decode_lease(const Block& block);
 /// Which of the two copies decode_lease() takes; nothing if the block is damaged.
-[[nodiscard]] std::optional<size_t> newest_lease_copy(const Block& block);
+[[nodiscard]] std::optional<size_t> newest_lease_copy(const Block& whole);
 
 /// Bytes stored in pages of their own. The checksum covers whole pages, padding included.
 struct BlobLocation {
