@@ -41,7 +41,8 @@ TEST(BenchAttach, EveryVariantDeliversTheRightPages) {
             EXPECT_EQ(size["variants"][variant][measure]["n"], 3) << variant << " " << measure;
             EXPECT_GT(size["variants"][variant][measure]["min"], 0) << variant << " " << measure;
         }
-    for (const char* variant : {"attached", "attached-tenth", "attached-lazy"})
+    for (const char* variant :
+         {"attached", "attached-tenth", "attached-tenth-in-one", "attached-lazy"})
         EXPECT_NE(size["variants"].contains(variant),
                   report->value("skipped", Json()).contains(variant));
 }

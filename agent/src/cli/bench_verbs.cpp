@@ -92,11 +92,9 @@ void add_attach_verb(CLI::App& noun, Application& application) {
                    "The clock counts instructions: in a machine of scripts/vm --icount");
     verb->add_option("--json", options->json_path, "Write the report to this file");
     verb->footer(
-        "Variants: attached (by the module, all pages at once), attached-tenth (a tenth at once, "
-        "the\n"
-        "rest at the first touch), attached-lazy; memfd-populate and memfd-lazy (a private "
-        "mapping,\n"
-        "without the module); copy.\n"
+        "Variants: attached (by the module, all pages at once), attached-tenth (a tenth at once,\n"
+        "spread or in one piece, the rest at the first touch), attached-lazy; memfd-populate and\n"
+        "memfd-lazy (a private mapping, without the module); copy.\n"
         "Example: memplate bench attach --size 256M --runs 20 --json attach.json");
     verb->callback([&application, options] {
         application.action = [&application, options] {

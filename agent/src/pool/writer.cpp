@@ -164,7 +164,7 @@ Result<TemplateRecord> Writer::store_profile(const std::string& name, std::strin
     TRY_ASSIGN(CatalogueEntry * entry, find_live(*state_, next, name));
     TRY_ASSIGN(entry->profile, state_->store_blob(profile, "profile"));
     entry->profile_generation = profile.empty() ? 0 : state_->snapshot().newest_generation + 1;
-    const TemplateRecord record = entry->record();
+    TemplateRecord record = entry->record();
     TRY(state_->publish(std::move(next)));
     guard.done();
     return record;

@@ -151,7 +151,7 @@ Result<PageExtent> WriterState::allocate(uint64_t count) {
     return *extent;
 }
 
-Result<> WriterState::zero(PageExtent extent) {
+Result<> WriterState::zero(PageExtent extent) const {
     const uint64_t offset = snapshot().superblock.byte_offset(extent.first);
     TRY_ASSIGN(const bool punched, medium().punch(offset, extent.count * page_size));
     if (punched) return {};

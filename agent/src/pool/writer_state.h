@@ -92,7 +92,7 @@ class WriterState {
     Result<std::vector<uint64_t>> store_pages(const std::vector<std::span<const std::byte>>& pages);
     /// Contiguous free pages that hold anything.
     Result<PageExtent> allocate(uint64_t count);
-    Result<> zero(PageExtent extent);
+    Result<> zero(PageExtent extent) const;
     [[nodiscard]] Failure pool_full(uint64_t count) const;
 
     std::shared_ptr<PoolState> pool_;

@@ -24,8 +24,8 @@ static_assert(static_cast<int>(EventKind::restore_phase) == MEMPLATE_RESTORE_PHA
 
 /// A sweep may take one part in so many of a processor.
 constexpr int64_t sweep_share = 100;
-/// No process number comes back as fast.
-constexpr int64_t same_end_ns = 10'000'000;
+/// So long after an end another one of the same process may be told.
+constexpr int64_t same_end_ns = 1'000'000'000;
 
 int64_t time_ns(clockid_t clock) {
     timespec now{};
@@ -169,7 +169,7 @@ class BpfProbes : public Probes {
             if (complete(event)) sink(event);
         pending_.clear();
         std::erase_if(ends_, [now = monotonic_ns()](const auto& end) {
-            return now - end.second > 1'000'000'000;
+            return now - end.second > same_end_ns;
         });
         return {};
     }
@@ -254,13 +254,12 @@ class BpfProbes : public Probes {
                 event.inactive_file += below(event.cgroup);
                 return true;
             }
-            case EventKind::exited: {
+            case EventKind::forked:
+                ends_.erase(event.pid);
+                return true;
+            case EventKind::exited:
                 // Of two last threads that end at once each finds itself the last.
-                const auto [end, first] = ends_.try_emplace(event.pid, event.time_ns);
-                const bool again = !first && event.time_ns - end->second < same_end_ns;
-                end->second = event.time_ns;
-                return !again;
-            }
+                return event.pid == 0 || ends_.try_emplace(event.pid, event.time_ns).second;
             case EventKind::cgroup_gone:
                 if (const auto told = told_.find(event.cgroup); told != told_.end()) {
                     event.peak = std::max(event.peak, told->second.peak);

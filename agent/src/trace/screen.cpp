@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <numeric>
@@ -76,7 +77,7 @@ std::string Grid::render(size_t width, bool colour) const {
     }
     // Escape sequences must not be cut.
     const bool fits = least_width() <= width;
-    const std::string text = table.render(colour && fits, width);
+    std::string text = table.render(colour && fits, width);
     if (fits) return text;
     std::string result;
     for (const std::string& line : split(trim(text), '\n')) result += cut(line, width) + "\n";
