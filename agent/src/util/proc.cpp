@@ -35,6 +35,7 @@ std::string_view take(std::string_view& text, char separator) {
 template <class Number>
 bool parse(std::string_view text, Number& number, int base = 10) {
     const char* last = text.data() + text.size();
+    // NOLINTNEXTLINE(bugprone-suspicious-stringview-data-usage): `last` is the size
     const auto [end, error] = std::from_chars(text.data(), last, number, base);
     return error == std::errc() && end == last;
 }

@@ -104,6 +104,7 @@ std::string_view trim(std::string_view text) {
 Result<uint64_t> parse_unsigned(std::string_view text) {
     uint64_t number = 0;
     const char* last = text.data() + text.size();
+    // NOLINTNEXTLINE(bugprone-suspicious-stringview-data-usage): `last` is the size
     const auto [end, error] = std::from_chars(text.data(), last, number);
     if (error != std::errc() || end != last)
         return fail(fmt::format("{:?} is not an unsigned number", text));
