@@ -63,7 +63,7 @@ double cpu_ns(int who) {
 double executions_ns(const char* program) {
     const double before = cpu_ns(RUSAGE_SELF) + cpu_ns(RUSAGE_CHILDREN);
     for (int i = 0; i < executions; i++) {
-        const pid_t child = ::vfork();  // NOLINT(bugprone-unsafe-functions,clang-analyzer-security*)
+        const pid_t child = ::vfork();  // NOLINT(bugprone-unsafe-functions)
         if (child == 0) {
             ::execl(program, program, nullptr);
             ::_exit(127);
