@@ -40,6 +40,8 @@ class BpfSource : public MemorySource {
 
     Result<> drain(TraceSink& sink) override {
         TRY(probes_->drain([&](const trace::Event& event) { take(event, sink); }));
+        // All that was told before it has been passed on.
+        pass_on_beat(sink);
         if (gone_) return fail_errno(ENODEV, cgroup_.path());
         const int64_t now = monotonic_ns();
         if (now - beat_ns_ < heartbeat_ns) return {};
@@ -51,7 +53,7 @@ class BpfSource : public MemorySource {
         TRY_ASSIGN(sample.inactive_file, cgroup_.inactive_file());
         sample.limit = limit_;
         peak_ = std::max({peak_, sample.bytes, sample.peak.value_or(0)});
-        sink.add(sample);
+        beat_ = sample;
         return {};
     }
 
@@ -65,13 +67,22 @@ class BpfSource : public MemorySource {
         if (event.cgroup != number_) return;
         peak_ = std::max({peak_, event.bytes, event.peak});
         if (event.kind == trace::EventKind::cgroup_gone) gone_ = true;
-        // What the last drain has read itself may be younger.
-        if (event.kind != trace::EventKind::level || event.time_ns < beat_ns_) return;
-        sink.add(Sample{.time_ns = event.time_ns,
+        if (event.kind != trace::EventKind::level) return;
+        if (event.time_ns >= beat_ns_) pass_on_beat(sink);
+        // Of another processor it may come late.
+        last_ns_ = std::max(last_ns_, event.time_ns);
+        sink.add(Sample{.time_ns = last_ns_,
                         .bytes = event.bytes,
                         .peak = event.peak,
                         .limit = limit_,
                         .inactive_file = event.inactive_file});
+    }
+
+    void pass_on_beat(TraceSink& sink) {
+        if (!beat_) return;
+        last_ns_ = beat_->time_ns = std::max(last_ns_, beat_->time_ns);
+        sink.add(*beat_);
+        beat_.reset();
     }
 
     const MemoryCgroup& cgroup_;
@@ -81,6 +92,9 @@ class BpfSource : public MemorySource {
     std::optional<uint64_t> limit_;
     uint64_t peak_ = 0;
     int64_t beat_ns_ = 0;
+    int64_t last_ns_ = 0;  ///< passed on
+    /// Read at the end of the last drain; events that are older come with the next one.
+    std::optional<Sample> beat_;
     bool gone_ = false;
 };
 
