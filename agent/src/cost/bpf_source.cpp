@@ -47,7 +47,12 @@ class BpfSource : public MemorySource {
         if (now - beat_ns_ < heartbeat_ns) return {};
         beat_ns_ = now;
         Sample sample{.time_ns = now};
-        TRY_ASSIGN(sample.bytes, cgroup_.current());
+        // A reading might be younger than its stamp; what was told is not.
+        if (level_) {
+            sample.bytes = *level_;
+        } else {
+            TRY_ASSIGN(sample.bytes, cgroup_.current());
+        }
         TRY_ASSIGN(sample.peak, cgroup_.peak());
         TRY_ASSIGN(limit_, cgroup_.limit());
         TRY_ASSIGN(sample.inactive_file, cgroup_.inactive_file());
@@ -71,6 +76,7 @@ class BpfSource : public MemorySource {
         if (event.time_ns >= beat_ns_) pass_on_beat(sink);
         // Of another processor it may come late.
         last_ns_ = std::max(last_ns_, event.time_ns);
+        level_ = event.bytes;
         sink.add(Sample{.time_ns = last_ns_,
                         .bytes = event.bytes,
                         .peak = event.peak,
@@ -90,6 +96,7 @@ class BpfSource : public MemorySource {
     std::unique_ptr<trace::Probes> probes_;
     trace::ProbeMethod memory_;
     std::optional<uint64_t> limit_;
+    std::optional<uint64_t> level_;  ///< the last one that was told
     uint64_t peak_ = 0;
     int64_t beat_ns_ = 0;
     int64_t last_ns_ = 0;  ///< passed on
