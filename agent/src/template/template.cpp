@@ -84,12 +84,12 @@ Result<> validate(const proto::Manifest& manifest, const PageSource& pages) {
         if (name.empty() || name.size() > 128 || name.find('/') != std::string::npos ||
             name.starts_with('.'))
             return damaged("an image has an impossible name");
-        if (image.bytes() > max_image_bytes)
-            return damaged(fmt::format("image {} has {} bytes, more than {}", name, image.bytes(),
-                                       max_image_bytes));
         const uint64_t count = image.bytes() / page_size + (image.bytes() % page_size != 0);
         if (image.page() > pages.total_pages || count > pages.total_pages - image.page())
             return damaged(fmt::format("image {} lies outside the pool", name));
+        if (image.bytes() > max_image_bytes)
+            return damaged(fmt::format("image {} has {} bytes, more than {}", name, image.bytes(),
+                                       max_image_bytes));
     }
     return {};
 }
