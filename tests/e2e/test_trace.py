@@ -52,6 +52,17 @@ sys.exit(7)
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def probes_load(session):
+    """Where a kernel or a container refuses BPF, memplate says so itself; tests/vm/test_trace.py has
+    machines of its own."""
+    done = subprocess.run([session.binary, "trace", "start", "--duration", "0.1"],
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    if done.returncode == 3:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture
 def scratch(memplate):
     folder = memplate.folder / "trace"
