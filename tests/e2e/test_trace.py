@@ -341,10 +341,10 @@ def test_faults_by_container_and_kind(memplate, groups):
     assert any(",file," in key for key in faults)
 
 
-def test_a_restore_shows_its_phases(memplate, shared_pool):
-    build(memplate, shared_pool, "hello")
+def test_a_restore_shows_its_phases(memplate, pool):
+    build(memplate, pool, "hello")
     trace = Trace(memplate, "trace", "start", "--cgroup", "/memplate/*")
-    instance = memplate.json("run", "hello", "--pool", shared_pool)["instances"][0]
+    instance = memplate.json("run", "hello", "--pool", pool)["instances"][0]
     assert request(instance)[0] == 200
     trace.phase("ready")
     trace.phase("answered")
