@@ -287,6 +287,17 @@ def test_what_a_killed_measurement_left_is_ended(memplate, scratch):
     wait_for(lambda: not left.exists())
 
 
+def test_a_measurement_in_another_pid_namespace_is_not_taken_for_a_dead_one(memplate, scratch):
+    started = scratch / "started"
+    process = memplate.start("cost", "run", "--", "sh", "-c", f"touch {started}; sleep 3; exit 5")
+    wait_for(started.exists)
+    # There, no process has the first one's number.
+    subprocess.run(["unshare", "--pid", "--fork", memplate.binary, "cost", "run", "--", "true"],
+                   env=memplate.environment, check=True, capture_output=True, timeout=60)
+    output, error = process.communicate(timeout=60)
+    assert "exited with status 5" in output, output + error
+
+
 @pytest.mark.parametrize("arguments, words", [
     (["--interval-ms", "nan"], "not a time that can be waited"),
     (["--duration", "1e300"], "not a time that can be waited"),

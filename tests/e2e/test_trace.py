@@ -78,14 +78,17 @@ def groups():
 
     def make(path):
         folder = ROOT / path
+        if folder.exists():  # of a run that was killed
+            for pid in (folder / "cgroup.procs").read_text().split():
+                os.kill(int(pid), signal.SIGKILL)
+            remove(folder)
         folder.mkdir()
         made.append(folder)
         if V2:
             (folder.parent / "cgroup.subtree_control").write_text("+memory")
         return folder
 
-    yield make
-    for folder in reversed(made):
+    def remove(folder):
         deadline = time.monotonic() + 10
         while folder.exists():
             try:
@@ -93,6 +96,10 @@ def groups():
             except OSError:  # its last process is still ending
                 assert time.monotonic() < deadline, f"{folder} stays busy"
                 time.sleep(0.02)
+
+    yield make
+    for folder in reversed(made):
+        remove(folder)
 
 
 class Trace:

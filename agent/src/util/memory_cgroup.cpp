@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -98,6 +99,7 @@ Result<MemoryCgroup> MemoryCgroup::create(const CgroupHierarchy& hierarchy) {
         return fail(ErrorKind::unsupported,
                     fmt::format("cgroup {}: {}; enable the memory controller for {}", group.path_,
                                 opened.error().message, hierarchy.root));
+    (void)group.lock();
     return group;
 }
 
@@ -110,8 +112,8 @@ void MemoryCgroup::remove_leftovers(const CgroupHierarchy& hierarchy, const std:
         if (!pid || ::kill(static_cast<pid_t>(*pid), 0) == 0 || errno != ESRCH) continue;
         MemoryCgroup group(hierarchy, parent + "/" + name);
         // Processes that outlived the measurement have its limit, and on v1 wait for memory
-        // forever.
-        group.own_ = group.open_files().has_value();
+        // forever. Of a measurement in another pid namespace only the lock tells that it lives.
+        group.own_ = group.open_files() && group.lock();
     }
 }
 
@@ -130,6 +132,10 @@ MemoryCgroup::~MemoryCgroup() {
     constexpr std::chrono::seconds timeout(5);
     (void)kill_all(timeout);
     (void)remove(timeout);
+}
+
+bool MemoryCgroup::lock() const {
+    return ::flock(directory_.get(), LOCK_EX | LOCK_NB) == 0;
 }
 
 Result<> MemoryCgroup::open_files() {

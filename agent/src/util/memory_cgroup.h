@@ -74,6 +74,8 @@ class MemoryCgroup {
         : hierarchy_(std::move(hierarchy)), path_(std::move(path)) {}
     static void remove_leftovers(const CgroupHierarchy& hierarchy, const std::string& parent);
     Result<> open_files();
+    /// Held by a living owner; false if somebody else has it.
+    [[nodiscard]] bool lock() const;
     [[nodiscard]] Result<uint64_t> read_counter(const UniqueFd& fd, const char* name) const;
     [[nodiscard]] Result<> write(const char* name, const std::string& value) const;
     [[nodiscard]] Result<std::vector<pid_t>> processes() const;
