@@ -152,6 +152,7 @@ void build_commands(CLI::App& root, Application& application) {
     add_bench_verbs(root, application);
     add_cost_verbs(root, application);
     add_trace_verbs(root, application);
+    add_gpu_verbs(root, application);
     add_criu_verb(root, application);
     add_config_verb(root, application);
     add_reference_verbs(root, application);

@@ -41,6 +41,7 @@ void add_instance_verbs(CLI::App& root, Application& application);
 void add_bench_verbs(CLI::App& root, Application& application);
 void add_cost_verbs(CLI::App& root, Application& application);
 void add_trace_verbs(CLI::App& root, Application& application);
+void add_gpu_verbs(CLI::App& root, Application& application);
 void add_criu_verb(CLI::App& root, Application& application);
 void add_config_verb(CLI::App& root, Application& application);
 /// `completion` and `man`, generated from the tree below `root`.

@@ -1,38 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Memory over time: step lines for what was used, what may be used and what is paid, and bars for
-// the phases of a start. All text goes through textContent: names can never become markup.
+// the phases of a start. Needs util/page.js.
 'use strict';
-const page = JSON.parse(document.getElementById('page').textContent);
-
-const NICE = [1, 2, 2.5, 5, 10];
-const grouped = (value, digits = 0) => value.toLocaleString('en-US',
-    {minimumFractionDigits: digits, maximumFractionDigits: digits});
 const megabytes = (mb) => `${grouped(mb, mb < 9.95 ? 1 : 0)} MB`;
-const time = (ms) => (Math.abs(ms) >= 10000 ? `${grouped(ms / 1000, 1)} s`
-                      : `${grouped(ms, Math.abs(ms) < 9.95 ? 2 : Math.abs(ms) < 99.5 ? 1 : 0)} ms`);
 
-function el(tag, classes, ...content) {
-  const node = document.createElement(tag);
-  if (classes) node.className = classes;
-  node.append(...content.filter((part) => part !== null));
-  return node;
-}
-function shape(tag, attributes, text) {
-  const node = document.createElementNS('http://www.w3.org/2000/svg', tag);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
-/** Round steps from 0 to at least `high`. */
-function ticks(high, count) {
-  const rough = high / count;
-  const decade = 10 ** Math.floor(Math.log10(rough));
-  const step = NICE.map((factor) => factor * decade).find((one) => one >= rough * 0.999);
-  const all = [];
-  for (let i = 0; i * step < high + step * 0.999; i++) all.push(i * step);
-  return all;
-}
 /** The level at a time: that of the last point not after it. */
 function levelAt(points, at) {
   let [low, high] = [0, points.length];
@@ -148,20 +120,6 @@ function drawPhases(chart, width) {
   return svg;
 }
 
-const redraws = [];
-/** Draws at the real width, and again when it changes. */
-function holder(draw) {
-  const node = el('div', 'chart');
-  let width = 0;
-  const redraw = () => {
-    if (Math.floor(node.clientWidth) === width || node.clientWidth < 1) return;
-    width = Math.floor(node.clientWidth);
-    node.replaceChildren(draw(width));
-  };
-  new ResizeObserver(() => requestAnimationFrame(redraw)).observe(node);
-  redraws.push(redraw);
-  return node;
-}
 function legend(series) {
   const names = [];
   for (const one of series) {
@@ -179,8 +137,6 @@ function legend(series) {
   }));
 }
 
-document.getElementById('tiles').append(...page.tiles.map(([number, text]) =>
-    el('div', 'tile', el('b', '', number), el('span', '', text))));
 for (const chart of page.charts) {
   const readout = el('p', 'readout');
   const memory = holder((width) => drawMemory(chart, width, readout));
@@ -194,10 +150,4 @@ for (const chart of page.charts) {
         holder((width) => drawPhases(chart, width))));
   }
 }
-document.getElementById('facts').append(el('section', '', el('h3', '', 'About this measurement'),
-    el('table', '', el('tbody', '', ...page.facts.map(([name, value]) =>
-        el('tr', '', el('th', '', name), el('td', '', value)))))));
-for (const redraw of redraws) redraw();
-addEventListener('beforeprint', () => {
-  for (const one of document.querySelectorAll('details')) one.open = true;
-});
+showCharts();

@@ -6,6 +6,12 @@
 
 namespace memplate {
 
+int64_t monotonic_ns() {
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
 int64_t unix_time() {
     return static_cast<int64_t>(::time(nullptr));
 }

@@ -21,6 +21,8 @@ class Stopwatch {
     clock::time_point start_ = clock::now();
 };
 
+/// CLOCK_MONOTONIC.
+[[nodiscard]] int64_t monotonic_ns();
 /// Seconds since the epoch.
 [[nodiscard]] int64_t unix_time();
 /// "2026-11-21T08:47:00Z"
