@@ -24,8 +24,13 @@
  * call lasts, so that others of its memory cgroup would have to die as well. Room is made sure of
  * before each step, by a charge that fails instead.
  *
- * Clearing the range first is essential: inserting below a transparent huge page corrupts memory
- * on kernels before 6.5.
+ * Clearing anonymous memory first is essential: inserting below a transparent huge page corrupts
+ * memory on kernels before 6.5. Lazy regions cannot have one: nothing makes them in a VMA that has
+ * a file without huge_fault(), is given single pages by its fault() and is kept from khugepaged by
+ * VM_MIXEDMAP, and none can be moved in. So they need no clearing but where vm_insert_pages()
+ * finds an entry that is not none (delivered, written, swapped out, a page of zeros; of this
+ * process or its parent): it inserts before that entry, and says so. A small working set in many
+ * pieces is mostly none, and clearing one costs as much as inserting three pages.
  */
 #include <linux/highmem.h>
 #include <linux/hugetlb.h>
@@ -39,8 +44,7 @@
 #include "internal.h"
 #include "trace.h"
 
-#define INSERT_BATCH	1024UL
-#define MOST_TABLES	8UL		/* that one batch needs */
+#define TABLE_BATCH	8UL
 #define COPY_BATCH	32UL
 
 struct attachment {
@@ -49,7 +53,8 @@ struct attachment {
 	u64 shared;
 	u64 copied;
 	unsigned long error_addr;	/* where the last walk stopped */
-	unsigned long tables_end;	/* page tables can be charged for what is before it */
+	unsigned long table_end;	/* of what the last page table maps */
+	unsigned long tables;		/* page tables that can be charged */
 	unsigned long room;		/* pages that can be charged */
 };
 
@@ -125,21 +130,42 @@ static int overwrite(struct attachment *attachment, unsigned long addr, struct p
 	return 0;
 }
 
+/*
+ * Makes sure that the page table for @addr can be charged. Tables are counted, because looking for
+ * room costs as much as they do: most kernels clear what they allocate. Addresses ascend.
+ */
+static int table_for(struct attachment *attachment, unsigned long addr)
+{
+	/* Under another upper entry than the last: those above it may be missing, too. */
+	const bool new = addr >> PUD_SHIFT != (attachment->table_end - 1) >> PUD_SHIFT;
+	const unsigned long nr = new ? CONFIG_PGTABLE_LEVELS - 1 : 1;
+
+	if (addr < attachment->table_end)
+		return 0;
+	if (attachment->tables < nr)
+		attachment->tables = room_for(TABLE_BATCH);
+	if (attachment->tables < nr)
+		return -ENOMEM;
+	attachment->tables -= nr;
+	attachment->table_end = (addr & PMD_MASK) + PMD_SIZE;
+	return 0;
+}
+
 static int insert_pages(struct attachment *attachment, const struct piece *piece)
 {
+	bool cleared = vma_is_anonymous(piece->vma);
 	struct page **pages = piece->pages;
 	unsigned long addr = piece->start;
 
+	if (cleared)
+		pmm_zap(piece->vma, addr, piece->end - addr);
 	while (addr < piece->end) {
 		unsigned long nr, left;
-		int ret;
+		int ret = table_for(attachment, addr);
 
-		if (addr >= attachment->tables_end) {
-			if (room_for(MOST_TABLES) < MOST_TABLES)
-				return -ENOMEM;
-			attachment->tables_end = addr + INSERT_BATCH * PAGE_SIZE;
-		}
-		nr = (min(piece->end, attachment->tables_end) - addr) >> PAGE_SHIFT;
+		if (ret)
+			return ret;
+		nr = (min(piece->end, attachment->table_end) - addr) >> PAGE_SHIFT;
 		left = nr;
 		ret = vm_insert_pages(piece->vma, addr, pages, &left);
 		attachment->shared += nr - left;
@@ -151,6 +177,11 @@ static int insert_pages(struct attachment *attachment, const struct piece *piece
 			attachment->shared++;
 			pages++;
 			addr += PAGE_SIZE;
+		}
+		if (PMM_CAN_ZAP && ret == -EBUSY && !cleared) {
+			pmm_zap(piece->vma, addr, piece->end - addr);
+			cleared = true;
+			continue;
 		}
 		/*
 		 * The range was checked and cleared: it is page tables that could not be had, or
@@ -199,12 +230,13 @@ static int copy(struct attachment *attachment, unsigned long start, unsigned lon
 
 static int copy_piece(struct attachment *attachment, const struct piece *piece)
 {
-	const struct pmm_run *run = pmm_find_run(attachment->template, piece->start);
 	const struct pmm_run *stop = piece->runs + piece->nr_runs;
+	const struct pmm_run *run;
 	int ret;
 
 	if (is_lazy(piece->runs))
 		return 0;
+	run = pmm_find_run(attachment->template, piece->start);
 	for (; run < stop && run->addr < piece->end; run++) {
 		const unsigned long start = max(run->addr, piece->start);
 		const unsigned long end = min(run->addr + run->nr * PAGE_SIZE, piece->end);
@@ -224,16 +256,14 @@ static int copy_piece(struct attachment *attachment, const struct piece *piece)
 static int insert_piece(struct attachment *attachment, const struct piece *piece)
 {
 	struct vm_area_struct *vma = piece->vma;
-	const bool anonymous = vma_is_anonymous(vma);
 	int ret;
 
 	if (is_lazy(piece->runs))
 		return 0;
 	lockdep_assert_held_write(&attachment->mm->mmap_lock);
 	vm_flags_set(vma, VM_MIXEDMAP);
-	pmm_zap(vma, piece->start, piece->end - piece->start);
 	ret = insert_pages(attachment, piece);
-	if (anonymous)
+	if (vma_is_anonymous(vma))
 		vm_flags_clear(vma, VM_MIXEDMAP);
 	else
 		pmm_region_delivered(vma->vm_private_data, piece->start,
@@ -252,6 +282,7 @@ static int clear_piece(struct attachment *attachment, const struct piece *piece)
 static int walk_pieces(struct attachment *attachment, piece_fn fn)
 {
 	const struct pmm_template *template = attachment->template;
+	struct vm_area_struct *vma = NULL;
 	unsigned int first, next;
 	int ret;
 
@@ -271,9 +302,11 @@ static int walk_pieces(struct attachment *attachment, piece_fn fn)
 		}
 		piece.nr_runs = next - first;
 		for (; piece.start < end; piece.start = piece.end) {
-			piece.vma = vma_lookup(attachment->mm, piece.start);
-			if (piece.vma) {
-				piece.end = min(end, piece.vma->vm_end);
+			if (!vma || piece.start >= vma->vm_end)
+				vma = vma_lookup(attachment->mm, piece.start);
+			if (vma) {
+				piece.vma = vma;
+				piece.end = min(end, vma->vm_end);
 				piece.pages = template->pages + run->first +
 					      ((piece.start - run->addr) >> PAGE_SHIFT);
 				ret = fn(attachment, &piece);

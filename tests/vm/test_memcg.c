@@ -64,8 +64,8 @@ static void touch(char* memory, uint64_t pages) {
 }
 
 static char* map_at(uintptr_t place, uint64_t pages) {
-    char* const memory = mmap((void*)place, pages * PAGE, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+    char* const memory = mmap((void*)place, pages * PAGE, PROT_READ | PROT_WRITE, flags, -1, 0);
     CHECK(memory == (void*)place, "%s", strerror(errno));
     CHECK_OK(madvise(memory, pages * PAGE, MADV_NOHUGEPAGE));
     return memory;
@@ -283,6 +283,16 @@ TEST(memcg, limit_at_copies, MODE_REMOTE) {
 TEST(memcg, limit_at_page_tables, MODE_REMOTE) {
     enum { TABLES = 512 };
     attach_beyond_limit(make_large_template(TABLES), TABLES * 512);
+}
+
+/* Pages a gigabyte apart, which have tables of two kinds for themselves. */
+TEST(memcg, limit_at_sparse_tables, MODE_REMOTE) {
+    enum { COUNT = 400, APART = 1 << 18 };
+    static struct pseudo_mm_extent list[COUNT];
+    for (uint64_t i = 0; i < COUNT; i++)
+        list[i] =
+            (struct pseudo_mm_extent){.addr = address + i * APART * PAGE, .page = i, .nr_pages = 1};
+    attach_beyond_limit(template_of(common_pool.fd, list, COUNT), (uint64_t)COUNT * APART);
 }
 
 /* The same for an instance that attaches to itself. */
