@@ -29,7 +29,7 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 .NOTPARALLEL:
 .DEFAULT_GOAL := all
 .PHONY: all agent sanitize kmod deps demo demo-vm test test-unit test-sanitize test-e2e fuzz fuzz-short lint \
-        test-kmod test-kmod-quick test-vm test-debug debug-kernel \
+        test-kmod test-kmod-quick test-vm test-gpu test-debug debug-kernel \
         install clean help
 
 all: agent sanitize ## Build everything that can be built here; says what is left out
@@ -138,6 +138,9 @@ test-vm: agent ## Test scripts/vm, engine attached and pools on devices in virtu
 	@scripts/install-deps vm
 	MEMPLATE_VM_TESTS=1 MEMPLATE_BUILD=$(abspath $(AGENT)) $(PYTEST) -q tests/vm
 
+test-gpu: agent ## Run what memplate does with GPUs on a real one; skipped, with the reason, where there is none
+	MEMPLATE_BUILD=$(abspath $(AGENT)) $(PYTEST) -q -rs tests/gpu
+
 debug-kernel: ## Build a 6.1 kernel with KASAN, lockdep, kmemleak and fault injection (cached; 10-20 minutes)
 	@scripts/install-deps vm
 	scripts/debug-kernel
@@ -151,7 +154,8 @@ lint: agent ## Check format, scripts and clang-tidy; files unchanged since they 
 
 install: agent ## Install to DESTDIR and PREFIX (/usr/local)
 	install -D -m 755 $(MEMPLATE) $(bindir)/memplate
-	install -D -m 755 $(AGENT)/memplate-keeper $(libexecdir)/memplate-keeper
+	install -d $(libexecdir)
+	install -m 755 $(AGENT)/memplate-keeper $(AGENT)/memplate-gpu-worker $(libexecdir)
 	install -d $(completiondir) $(mandir) $(pricesdir)
 	install -m 644 agent/prices/*.toml $(pricesdir)
 	$(MEMPLATE) completion bash > $(completiondir)/memplate

@@ -4,7 +4,7 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
-#include "cost/command.h"
+#include "util/command.h"
 #include "cost/page.h"
 #include "cost/record.h"
 

@@ -51,6 +51,7 @@ directory = "code/./sub/"
 root = "../image"
 port = 65535
 domain = "tenant-a"
+gpu = true
 environment = { B = "2", A = "1=x", EMPTY = "" }
 [readiness]
 kind = "http"
@@ -74,6 +75,12 @@ memory = "256M"
 cpus = 0.5
 [clone]
 signal = "SIGUSR2"
+[[bind]]
+source = "../models/"
+[[bind]]
+source = "/cache"
+target = "/var/cache"
+writable = true
 )");
     ASSERT_TRUE(function) << function.error().message;
     EXPECT_EQ(function->name, "all.keys-1");
@@ -106,6 +113,14 @@ signal = "SIGUSR2"
     EXPECT_EQ(function->limits.memory_bytes, uint64_t{256} << 20);
     EXPECT_EQ(function->limits.cpus, 0.5);
     EXPECT_EQ(function->clone_signal, "SIGUSR2");
+    EXPECT_TRUE(function->gpu);
+    ASSERT_EQ(function->binds.size(), 2U);
+    EXPECT_EQ(function->binds[0].source, "/srv/models");
+    EXPECT_EQ(function->binds[0].target, "/srv/models");
+    EXPECT_FALSE(function->binds[0].writable);
+    EXPECT_EQ(function->binds[1].source, "/cache");
+    EXPECT_EQ(function->binds[1].target, "/var/cache");
+    EXPECT_TRUE(function->binds[1].writable);
 }
 
 TEST(TemplateFunction, AProgramWithoutAPortIsReadyByItsOutput) {
@@ -228,6 +243,11 @@ INSTANTIATE_TEST_SUITE_P(
             "6: warmup[0].content_type: is not a media type"},
         Bad{"WarmupRepeat", minimal + "[[warmup]]\nrepeat = 0",
             "5: warmup[0].repeat: 0 is out of range; use 1 to 1000000"},
+        Bad{"GpuNumber", minimal + "gpu = 1", "4: gpu: is an integer; write true or false"},
+        Bad{"BindWithoutSource", minimal + "[[bind]]\ntarget = \"/x\"",
+            "4: bind[0].source: missing"},
+        Bad{"BindTarget", minimal + "[[bind]]\nsource = \"/x\"\ntarget = \"y\"",
+            "6: bind[0].target: \"y\" is not an absolute path below the root"},
         Bad{"WarmupStatus", minimal + "[[warmup]]\nexpect_status = 600",
             "5: warmup[0].expect_status: 600 is out of range; use 100 to 599"},
         Bad{"WarmupNothingExpected", minimal + "[[warmup]]\nexpect_body = \"\"",

@@ -176,6 +176,15 @@ for (size_t i = 0; i < cases.size(); ++i) {
 }
 }
 
+TEST(TemplateManifest, DeviceMemoryIsBounded) {
+    auto manifest = good_manifest();
+    auto* need = manifest.mutable_gpu()->add_processes()->add_needs();
+    need->set_bytes(uint64_t{1} << 44);
+    EXPECT_TRUE(check(manifest));
+    need->set_bytes((uint64_t{1} << 44) + 1);
+    EXPECT_THAT(error_of(check(manifest)), HasSubstr("on a GPU"));
+}
+
 TEST(TemplateManifest, EveryProcessIsChecked) {
     auto manifest = good_manifest();
     *manifest.add_processes() = manifest.processes(0);

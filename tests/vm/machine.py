@@ -109,6 +109,17 @@ class Machine:
         """The arguments are $1, $2, …"""
         return self.run("/bin/bash", "-euc", script, "bash", *arguments, **options)
 
+    def first_cgroup(self, name):
+        """The first group with a controller makes the kernel patch its code, and so does the next one
+        after the last has gone: the group stays. An emulator that runs other code meanwhile does not
+        always survive that: one processor is enough for it."""
+        self.shell(
+            "other=/sys/devices/system/cpu/cpu1/online; ! test -e $other || echo 0 >$other; "
+            'cd /sys/fs/cgroup; echo +memory +cpuset >cgroup.subtree_control; mkdir "$1"; '
+            "! test -e $other || echo 1 >$other",
+            name,
+        )
+
     def kill(self):
         """As if the host lost its power: QEMU and the script are one process group."""
         with contextlib.suppress(ProcessLookupError):

@@ -36,12 +36,8 @@ class Guest(Machine):
             super().__init__(folder, "guest", kernel, "--memory", "3G", "--dax", "nvdimm")
         finally:
             del os.environ["MEMPLATE_CONFIG"]
-        # The first memory cgroup makes the kernel patch its code, which an emulator that runs other
-        # code meanwhile does not always survive.
-        self.shell(
-            "cd /sys/fs/cgroup; echo +memory >cgroup.subtree_control; mkdir first; rmdir first; "
-            f"insmod {module}"
-        )
+        self.first_cgroup("first")
+        self.run("insmod", module)
         self.memplate("pool", "create", POOL, "--size", "1G")
 
     def configured(self, name, line, *arguments, **options):

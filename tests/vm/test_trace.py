@@ -90,11 +90,9 @@ class Guest(Machine):
             shutil.copy2(BUILD / program, folder)
         shutil.copytree(REPOSITORY / "agent" / "prices", folder / "prices")
         super().__init__(folder, "guest", kernel, *options)
-        # As in test_attached.py: the first memory cgroup makes the kernel patch its code.
+        self.first_cgroup("memplate-trace")
         self.shell(
-            "cd /sys/fs/cgroup; echo +memory >cgroup.subtree_control; mkdir first; rmdir first; "
-            "mkdir memplate-trace; echo +memory >memplate-trace/cgroup.subtree_control; "
-            "ip link set lo up"
+            "echo +memory >/sys/fs/cgroup/memplate-trace/cgroup.subtree_control; ip link set lo up"
         )
 
     def program(self, name):

@@ -43,7 +43,8 @@ Result<Json> measure_memory(const Context& context, const pool::Pool& pool,
         if (context.stop.stop_requested()) return interrupted();
         TRY_ASSIGN(auto pin, pool.pin(tmpl.record));
         pins.push_back(std::move(pin));
-        const instance::Source source{tmpl.record.name, images, pins.back().fd()};
+        const instance::Source source{tmpl.record.name, images, pins.back().fd(),
+                                      tmpl.manifest.gpu()};
         TRY_ASSIGN(auto instance, Instance::prepare(context, function, criu, &source));
         TRY(instance->restore());
         instances.push_back(std::move(instance));

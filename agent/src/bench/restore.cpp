@@ -9,6 +9,7 @@
 
 #include "bench/environment.h"
 #include "bench/memory.h"
+#include "gpu/info.h"
 #include "instance/build.h"
 #include "util/clock.h"
 #include "util/fs.h"
@@ -60,7 +61,8 @@ Result<> measure(const Context& context, const pool::Pool& pool, const criu::Ins
     instance::Source source;
     if (method != Method::cold) {
         TRY_ASSIGN(pin, pool.pin(subject.tmpl.record));
-        source = {subject.tmpl.record.name, subject.images.at(method), pin->fd()};
+        source = {subject.tmpl.record.name, subject.images.at(method), pin->fd(),
+                  subject.tmpl.manifest.gpu()};
     }
     TRY_ASSIGN(auto instance, Instance::prepare(context, subject.function, criu,
                                                 method == Method::cold ? nullptr : &source));
@@ -253,6 +255,9 @@ Result<Json> bench_restore(const Context& context, const RestoreRequest& request
                 {"environment", describe_environment(context, {criu.version_text, criu.root})},
                 {"functions", Json::array()}};
 
+    if (std::ranges::any_of(subjects, [](const Subject& one) { return one.function.gpu; })) {
+        TRY_ASSIGN(report["gpu"], gpu::query_info(context));
+    }
     TRY_ASSIGN(const auto pool, pool::Pool::open(pool_path));
     Answers answers;
     Result<> outcome;

@@ -25,11 +25,10 @@ struct Options {
     std::string to = "1G";
     unsigned factor = 4;
     std::vector<std::string> sizes;
-    std::string transports = "all";
+    std::vector<std::string> transports;
     unsigned runs = 20;
     unsigned warm_up = 3;
     std::string format = "memplate";
-    std::string json_path;
     std::string html_path;
 };
 
@@ -49,7 +48,7 @@ Result<gpu::IpcOptions> ipc_options(const Options& options) {
     result.warm_up = options.warm_up;
     result.patience =
         std::chrono::milliseconds(static_cast<int64_t>(options.gpu.timeout_seconds * 1000));
-    if (options.transports != "all") result.transports = split(options.transports, ',');
+    result.transports = options.transports;
     for (const std::string& text : options.sizes) {
         TRY_ASSIGN(const uint64_t bytes, message_size("--size", text));
         result.sizes.push_back(bytes);
@@ -64,6 +63,12 @@ Result<gpu::IpcOptions> ipc_options(const Options& options) {
     return result;
 }
 
+std::vector<std::string> transport_names() {
+    std::vector<std::string> names;
+    for (const gpu::Transport& transport : gpu::transports) names.emplace_back(transport.name);
+    return names;
+}
+
 Result<int> gpu_ipc(const Application& application, const Options& options) {
     TRY_ASSIGN(const gpu::IpcOptions request, ipc_options(options));
     if (options.format == "streambox") {
@@ -73,8 +78,6 @@ Result<int> gpu_ipc(const Application& application, const Options& options) {
     }
     TRY_ASSIGN(Json report, gpu::run_ipc(application.context, request));
     report["environment"] = describe_environment(application.context);
-    if (!options.json_path.empty())
-        TRY(write_file_atomic(AT_FDCWD, options.json_path, report.dump(1) + "\n"));
     if (!options.html_path.empty())
         TRY(write_file_atomic(AT_FDCWD, options.html_path, gpu::ipc_html(report)));
     if (application.json) {
@@ -82,7 +85,6 @@ Result<int> gpu_ipc(const Application& application, const Options& options) {
         return 0;
     }
     fmt::print("{}", gpu::ipc_text(report, wants_colour(STDOUT_FILENO)));
-    if (!options.json_path.empty()) fmt::print("data:  {}\n", options.json_path);
     if (!options.html_path.empty()) fmt::print("page:  {}\n", options.html_path);
     return 0;
 }
@@ -104,9 +106,13 @@ void add_gpu_ipc(CLI::App& noun, Application& application) {
         ->capture_default_str();
     verb->add_option("--size", options->sizes, "These sizes instead; repeatable")
         ->type_name("SIZE");
-    verb->add_option("--transports", options->transports,
-                     "Of pipe, unix, tcp, shm, shm-pinned, ipc, ipc-kept, vmm-fd, streams")
-        ->capture_default_str();
+    verb->add_option(
+            "--transports", options->transports,
+            "Of pipe, unix, tcp, shm, shm-pinned, ipc, ipc-kept, vmm-fd, streams; default: "
+            "all that this machine can do")
+        ->delimiter(',')
+        ->check(CLI::IsMember(transport_names()))
+        ->type_name("LIST");
     verb->add_option("--runs", options->runs, "Messages of each size by each transport")
         ->check(CLI::Range(1U, 1'000'000U))
         ->capture_default_str();
@@ -117,8 +123,6 @@ void add_gpu_ipc(CLI::App& noun, Application& application) {
                      "streambox: its two experiments and the lines it prints")
         ->check(CLI::IsMember({"memplate", "streambox"}))
         ->capture_default_str();
-    // Named apart from the global flag --json, which prints the report.
-    verb->add_option("--json", options->json_path, "Write the report to this file");
     verb->add_option("--html", options->html_path, "Write a self-contained page with charts");
     add_gpu_options(*verb, options->gpu);
     verb->footer("Example: memplate gpu ipc --to 256M --runs 50 --html ipc.html");

@@ -30,6 +30,10 @@ void add_gpu_verbs(CLI::App& root, Application& application) {
         "own.\n"
         "Without a driver each verb ends with exit code 3.");
     add_gpu_info(*noun, application);
+    add_gpu_cold_start(*noun, application);
+    add_gpu_checkpoint(*noun, application);
+    add_gpu_footprint(*noun, application);
+    add_gpu_ipc(*noun, application);
 }
 
 }  // namespace memplate::cli

@@ -165,6 +165,11 @@ int print_build(const Template& tmpl, const instance::BuildReport& report) {
     fmt::print("{}\n\n", phases);
     print_classes(report.pages);
     fmt::print("\n");
+    for (const auto& process : tmpl.manifest.gpu().processes())
+        for (const auto& need : process.needs())
+            fmt::print("process {} had {} on {}; it goes back there with driver {}\n",
+                       process.pid(), format_size(need.bytes()), need.uuid(),
+                       tmpl.manifest.gpu().driver());
     print_hazards(tmpl);
     if (!report.profile_skipped.empty())
         fmt::print("no profile: {}\n", report.profile_skipped);

@@ -3,7 +3,7 @@
 // One run of a command, or a running cgroup followed to its end, with its memory recorded.
 #pragma once
 
-#include "cost/command.h"
+#include "util/command.h"
 #include "cost/record.h"
 #include "util/context.h"
 

@@ -74,16 +74,17 @@ Page::Series steps(std::string name, Page::Line line, const Hull& hull,
 std::string Page::html() const {
     Json data = {{"tiles", tiles}, {"charts", Json::array()}, {"facts", facts}};
     for (const Chart& chart : charts) data["charts"].push_back(json_of(chart));
-    return fill_page(cost_page::html,
-                     {{"title", escape_html(headline) + " · memplate"},
-                      {"verb", escape_html(verb)},
-                      {"date", iso_time(unix_time())},
-                      {"headline", escape_html(headline)},
-                      {"lead", escape_html(lead)},
-                      {"summary", escape_html(text)},
-                      {"style", std::string(cost_page::report_css) + std::string(cost_page::css)},
-                      {"script", std::string(cost_page::charts_js)},
-                      {"data", escape_json(data)}});
+    return fill_page(
+        cost_page::html,
+        {{"title", escape_html(headline) + " · memplate"},
+         {"verb", escape_html(verb)},
+         {"date", iso_time(unix_time())},
+         {"headline", escape_html(headline)},
+         {"lead", escape_html(lead)},
+         {"summary", escape_html(text)},
+         {"style", std::string(cost_page::report_css) + std::string(cost_page::css)},
+         {"script", std::string(cost_page::page_js) + std::string(cost_page::charts_js)},
+         {"data", escape_json(data)}});
 }
 
 Page::Series series_of(const Trace& trace, std::string name) {

@@ -1,4 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <poll.h>
+#include <unistd.h>
+
+#include <thread>
+
 #include "gpu/channel_page.h"
 #include "util/message.h"
 
@@ -51,6 +56,15 @@ Result<> Channel::send(const Error& error) {
                  {"kind", static_cast<int>(error.kind)},
                  {"code", error.code},
                  {"message", error.message}});
+}
+
+void Channel::end_with_peer() const {
+    std::thread([socket = socket_.get()] {
+        pollfd fd{socket, 0, 0};  // only of a hang-up, which cannot be left out
+        while (::poll(&fd, 1, -1) < 0 && errno == EINTR) {
+        }
+        ::_exit(0);
+    }).detach();
 }
 
 char* Channel::note() const {

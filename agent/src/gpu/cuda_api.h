@@ -72,6 +72,9 @@ inline constexpr int attribute_capability_minor = 76;
 inline constexpr int attribute_virtual_memory = 102;
 inline constexpr int attribute_posix_handle = 103;
 inline constexpr int attribute_ipc_event = 125;
+inline constexpr int attribute_mps = 133;
+// CUcomputemode
+inline constexpr int compute_mode_exclusive_process = 3;
 // CUmoduleLoadingMode
 inline constexpr int loading_eager = 1;
 inline constexpr int loading_lazy = 2;

@@ -31,6 +31,14 @@ Result<Json> query_info(const Context& context, const InfoOptions& options) {
     return info;
 }
 
+Result<Json> device_of(const Json& info, int ordinal) {
+    const Json& devices = info["devices"];
+    const auto count = static_cast<int>(devices.size());
+    if (ordinal >= 0 && ordinal < count) return devices[static_cast<size_t>(ordinal)];
+    return fail(ErrorKind::usage, fmt::format("device {}: there {} {}, counted from 0", ordinal,
+                                              count == 1 ? "is" : "are", count));
+}
+
 std::string info_text(const Json& info) {
     std::string text;
     const Json& driver = info["driver"];

@@ -19,6 +19,9 @@ struct InfoOptions {
 /// "persistence", "mig", "used_bytes"}]}. What the driver does not tell is left out.
 [[nodiscard]] Result<Json> query_info(const Context& context, const InfoOptions& options = {});
 
+/// The entry of a device in it; ErrorKind::usage if there are not so many.
+[[nodiscard]] Result<Json> device_of(const Json& info, int ordinal);
+
 /// The same for people.
 [[nodiscard]] std::string info_text(const Json& info);
 

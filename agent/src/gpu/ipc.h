@@ -8,7 +8,7 @@ namespace memplate::gpu {
 
 struct IpcOptions {
     int device = 0;
-    std::vector<uint64_t> sizes;  ///< bytes, each a multiple of 4 and at least 1 KiB
+    std::vector<uint64_t> sizes;          ///< bytes, each a multiple of 4 and at least 1 KiB
     std::vector<std::string> transports;  ///< empty: all that this machine can do
     unsigned runs = 20;
     unsigned warm_up = 3;
@@ -23,12 +23,14 @@ struct IpcOptions {
 ///
 /// {"schema", "verb", "device", "runs", "warm_up", "gpu": info.h, "left_out": [{"transport" |
 /// "bytes" | "phase", "reason"}], "wall_ns" (from before the first process to the end of the last),
-/// "results": [{"bytes", "transport", "hands_over", "latency_ns", "gb_per_s" (10^9 B/s at p50),
-/// "verified_bytes", "phases": [{"name", "of_latency", "ns"}]}], "set_up": [{"bytes", "end", "name",
-/// "ns"}]}. Latencies and phases are summaries (util/stats.h) over the runs.
+/// "results": [{"bytes", "transport", "hands_over", "latency_ns", "owned_ns", "gb_per_s" (10^9 B/s
+/// at the median of owned_ns), "verified_bytes", "phases": [{"name", "of_latency", "ns"}]}],
+/// "set_up": [{"bytes", "end", "name", "ns"}]}. Times are summaries (util/stats.h) over the runs.
+///
 /// The latency begins with the data in the sender's device memory, and ends when the receiver's
-/// work on it can be launched; its phases add up to it. What comes after it: three kernels that
-/// read the data, a copy where the memory itself was handed over, closing.
+/// work on it can be launched; its phases add up to it. Where the sender's memory itself was handed
+/// over, owned_ns has on top what the receiver needs to copy it into memory of its own. Beside
+/// that are timed three kernels that read the data, one after the other, and closing.
 [[nodiscard]] Result<Json> run_ipc(const Context& context, const IpcOptions& options);
 
 /// Tables of latency and bandwidth by size and transport, and the phases at the largest size.

@@ -96,7 +96,7 @@ Result<> IpcPair::connect() {
     TRY_ASSIGN(const Ends tcp, tcp_pair());
     TRY_ASSIGN(plain_, host_memory("memplate-shm"));
     TRY_ASSIGN(pinned_, host_memory("memplate-shm-pinned"));
-    const auto give = [&](Worker& worker, UniqueFd Ends::*end) {
+    const auto give = [&](Worker& worker, UniqueFd Ends::* end) {
         return worker.send({{"type", "connect"}},
                            {(control.*end).get(), (pipe.*end).get(), (local.*end).get(),
                             (tcp.*end).get(), plain_.get(), pinned_.get()});

@@ -5,7 +5,7 @@
 namespace memplate::gpu {
 namespace {
 
-constexpr uint64_t tensor_bytes = 4'000'000;       // 1000 by 1000 floats
+constexpr uint64_t tensor_bytes = 4'000'000;     // 1000 by 1000 floats
 constexpr uint64_t buffer_bytes = 256ULL << 20;  // 64 Mi floats
 
 double microseconds(const Json& result, std::string_view phase, size_t message) {

@@ -14,7 +14,9 @@ Result<Library> Library::open(const std::vector<std::string>& names) {
     std::string reason;
     for (const std::string& name : names) {
         Library library;
-        library.handle_.reset(::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL));
+        // NVIDIA's libraries have threads and exit handlers: their code stays until the process
+        // ends.
+        library.handle_.reset(::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE));
         if (library.handle_) return library;
         if (reason.empty()) reason = ::dlerror();
     }

@@ -47,8 +47,9 @@ Result<> receive_tensor(int fd, std::span<std::byte> data) {
     const uint32_t bytes = le32toh(header[0]);
     const uint32_t dimensions = le32toh(header[1]);
     if (bytes != data.size() || dimensions > most_dimensions)
-        return fail(fmt::format("transfer: a tensor of {} B and {} dimensions came, not one of {} B",
-                                bytes, dimensions, data.size()));
+        return fail(
+            fmt::format("transfer: a tensor of {} B and {} dimensions came, not one of {} B", bytes,
+                        dimensions, data.size()));
     std::vector<uint32_t> shape(dimensions);
     TRY(read_exact(fd, std::as_writable_bytes(std::span(shape))));
     uint64_t elements = 1;

@@ -16,7 +16,7 @@ struct Transport {
         handles,  ///< CUDA IPC handles, got and opened for each message
         kept,     ///< CUDA IPC handles that stay open; an event orders the work on both sides
         virtual_memory,  ///< physical memory of cuMemCreate as a file descriptor
-        streams,  ///< both functions are streams of one process
+        streams,         ///< both functions are streams of one process
     };
     std::string_view name;
     Kind kind;
@@ -37,8 +37,7 @@ inline constexpr std::array transports = {
               "shared host memory that both registered with the driver"},
     Transport{"ipc", Transport::Kind::handles, "CUDA IPC memory handle, opened for each message"},
     Transport{"ipc-kept", Transport::Kind::kept, "CUDA IPC memory handle kept open, and an event"},
-    Transport{"vmm-fd", Transport::Kind::virtual_memory,
-              "cuMemCreate memory as a file descriptor"},
+    Transport{"vmm-fd", Transport::Kind::virtual_memory, "cuMemCreate memory as a file descriptor"},
     Transport{"streams", Transport::Kind::streams, "two streams of one process, and an event"},
 };
 

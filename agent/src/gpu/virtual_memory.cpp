@@ -4,11 +4,11 @@
 namespace memplate::gpu {
 namespace {
 
-constexpr int pinned = 1;           // CU_MEM_ALLOCATION_TYPE_PINNED
-constexpr int posix_descriptor = 1; // CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR
-constexpr int on_device = 1;        // CU_MEM_LOCATION_TYPE_DEVICE
-constexpr int read_write = 3;       // CU_MEM_ACCESS_FLAGS_PROT_READWRITE
-constexpr int least = 0;            // CU_MEM_ALLOC_GRANULARITY_MINIMUM
+constexpr int pinned = 1;            // CU_MEM_ALLOCATION_TYPE_PINNED
+constexpr int posix_descriptor = 1;  // CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR
+constexpr int on_device = 1;         // CU_MEM_LOCATION_TYPE_DEVICE
+constexpr int read_write = 3;        // CU_MEM_ACCESS_FLAGS_PROT_READWRITE
+constexpr int least = 0;             // CU_MEM_ALLOC_GRANULARITY_MINIMUM
 
 AllocationProperties properties_on(CudaDevice device) {
     AllocationProperties properties{};

@@ -32,13 +32,15 @@ struct Launch {
     std::array<int, 2> sources{};  ///< becomes descriptors 3 and 4; both are above them
     int error_output = -1;
     pid_t parent = 0;
+    bool outlives_thread = false;
     int64_t* exec_ns = nullptr;
     ExecWatch* exec_watch = nullptr;
 };
 
 // In a child that shares the memory of its parent, which waits.
 [[noreturn, gnu::no_sanitize_address]] void become_worker(const Launch& launch) {
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    // The signal comes when the thread ends that made us.
+    if (!launch.outlives_thread) ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != launch.parent) ::_exit(126);
     sigset_t none;
     ::sigemptyset(&none);
@@ -61,7 +63,15 @@ std::string describe_end(int status) {
     return fmt::format("exited with status {}", WEXITSTATUS(status));
 }
 
-/// Ours with `added`; later ones win.
+/// A copy of `fd` above descriptors 3 and 4, which the worker gets.
+Result<UniqueFd> above_the_rest(const UniqueFd& fd) {
+    UniqueFd copy(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 10));
+    if (!copy) return fail_errno(errno, "descriptor");
+    return copy;
+}
+
+}  // namespace
+
 std::vector<std::string> environment_with(const std::vector<std::string>& added) {
     std::vector<std::string> result;
     for (char** entry = environ; *entry != nullptr; ++entry) {
@@ -73,15 +83,6 @@ std::vector<std::string> environment_with(const std::vector<std::string>& added)
     result.insert(result.end(), added.begin(), added.end());
     return result;
 }
-
-/// A copy of `fd` above descriptors 3 and 4, which the worker gets.
-Result<UniqueFd> above_the_rest(const UniqueFd& fd) {
-    UniqueFd copy(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 10));
-    if (!copy) return fail_errno(errno, "descriptor");
-    return copy;
-}
-
-}  // namespace
 
 Result<std::string> find_worker() {
     std::vector<std::string> candidates;
@@ -134,6 +135,7 @@ Result<Worker> Worker::start(const Context& context, Start start) {
                   .sources = {socket_copy.get(), memory_copy.get()},
                   .error_output = nowhere.get(),
                   .parent = ::getpid(),
+                  .outlives_thread = start.outlives_thread,
                   .exec_ns = &worker.page_->exec_ns,
                   .exec_watch = worker.exec_watch_.get()};
     for (std::string& word : words) launch.argv.push_back(word.data());
@@ -245,8 +247,11 @@ Result<Json> Worker::receive(std::vector<UniqueFd>& descriptors) {
 
 Result<> Worker::send(const Json& message, const std::vector<int>& descriptors) {
     if (const int error = send_message(socket_.get(), message.dump(), descriptors); error != 0) {
-        if (error == EPIPE || error == ECONNRESET) return std::unexpected(ended());
-        return fail_errno(error, "send to the GPU worker");
+        if (error != EPIPE && error != ECONNRESET)
+            return fail_errno(error, "send to the GPU worker");
+        // It may have said why it ended.
+        if (auto last = receive(); !last) return std::unexpected(std::move(last.error()));
+        return std::unexpected(ended());
     }
     return {};
 }

@@ -31,6 +31,8 @@ class Worker {
         std::chrono::milliseconds patience = std::chrono::seconds(60);
         bool quiet = false;       ///< its standard error is dropped
         bool watch_exec = false;  ///< for exec_done_ns()
+        /// It goes on when the thread that starts it ends; the task calls Channel::end_with_peer().
+        bool outlives_thread = false;
     };
     /// Starts the process and sends the request.
     static Result<Worker> start(const Context& context, Start start);
@@ -93,6 +95,8 @@ class Channel {
     [[nodiscard]] Result<Json> receive(std::vector<UniqueFd>& descriptors);
     [[nodiscard]] Result<> send(const Json& message, const std::vector<int>& descriptors = {});
     [[nodiscard]] Result<> send(const Error& error);
+    /// From now on the process ends at once when memplate is gone, also in the middle of a call.
+    void end_with_peer() const;
     /// Where the name of the current call is noted: for Driver::note_calls_in and Nvml's.
     [[nodiscard]] char* note() const;
 
@@ -100,6 +104,9 @@ class Channel {
     UniqueFd socket_;
     std::unique_ptr<Worker::Page, Worker::Unmap> page_;
 };
+
+/// Our environment with `added`, "NAME=value" each, which wins.
+[[nodiscard]] std::vector<std::string> environment_with(const std::vector<std::string>& added);
 
 /// The worker's program: MEMPLATE_GPU_WORKER, else beside memplate, else in libexec/memplate.
 [[nodiscard]] Result<std::string> find_worker();

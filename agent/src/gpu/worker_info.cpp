@@ -59,13 +59,10 @@ Result<Json> describe_device(const Driver& driver, int ordinal, const Nvml* nvml
     return description;
 }
 
-Json describe_checkpoint(const Driver& driver, int version) {
-    if (driver.calls.cuCheckpointProcessCheckpoint == nullptr)
-        return {{"supported", false},
-                {"reason", fmt::format("the driver's CUDA {} has no process checkpoints; they came "
-                                       "with 12.8 (driver 570)",
-                                       cuda_version_text(version))}};
-    return {{"supported", true}};
+Json describe_checkpoint(const Driver& driver) {
+    const auto support = check_checkpoint_support(driver);
+    if (support) return {{"supported", true}};
+    return {{"supported", false}, {"reason", support.error().message}};
 }
 
 /// Variables that change what a cold start costs.
@@ -125,7 +122,7 @@ Result<> info_task(Channel& channel, const Json&) {
         info["module_loading"] = "eager";  // before 11.7 there was nothing else
     else if (driver.calls.cuModuleGetLoadingMode(&mode) == cuda_success)
         info["module_loading"] = mode == loading_lazy ? "lazy" : "eager";
-    info["checkpoint"] = describe_checkpoint(driver, version);
+    info["checkpoint"] = describe_checkpoint(driver);
     info["nvml"] = nvml ? Json{{"available", true}}
                         : Json{{"available", false}, {"reason", nvml.error().message}};
     info["mps"] = describe_mps();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The two ends of a transfer, for worker_ipc*.cpp. memplate tells both which message comes next; the
-// messages themselves, and what they need, go from process to process.
+// The two ends of a transfer, for worker_ipc*.cpp. memplate tells both which message comes next;
+// the messages themselves, and what they need, go from process to process.
 #pragma once
 
 #include <span>

@@ -21,8 +21,9 @@ std::string_view text_of(const Handle& handle) {
 }
 
 bool any(const std::vector<Transport>& list, std::initializer_list<Kind> kinds) {
-    return std::ranges::any_of(
-        list, [&](const Transport& one) { return std::ranges::find(kinds, one.kind) != kinds.end(); });
+    return std::ranges::any_of(list, [&](const Transport& one) {
+        return std::ranges::find(kinds, one.kind) != kinds.end();
+    });
 }
 
 }  // namespace

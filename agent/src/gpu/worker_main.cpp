@@ -23,7 +23,12 @@ Result<> run(Task task, Channel& channel) {
 }
 
 int run_worker(std::string_view name, int64_t main_ns) {
-    const std::map<std::string_view, Task> tasks = {{"info", info_task}};
+    const std::map<std::string_view, Task> tasks = {{"info", info_task},
+                                                    {"checkpoint", checkpoint_task},
+                                                    {"cold-start", cold_start_task},
+                                                    {"footprint", footprint_task},
+                                                    {"ipc", ipc_task},
+                                                    {"nvml", nvml_task}};
     const auto task = tasks.find(name);
     auto channel =
         task == tasks.end() ? Result<Channel>(fail("unknown task")) : Channel::open(main_ns);

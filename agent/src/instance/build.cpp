@@ -2,6 +2,7 @@
 #include "instance/build.h"
 
 #include <fcntl.h>
+#include <spdlog/logger.h>
 #include <sys/utsname.h>
 
 #include <algorithm>
@@ -24,6 +25,7 @@ struct Checkpoint {
     std::unique_ptr<Instance> instance;  ///< keeps `directory` from being swept; then removes it
     std::vector<proto::Hazard> hazards;
     Phases phases;
+    proto::GpuState gpu;
 };
 
 /// Waits until no TCP connection of the sandbox is established or half closed: CRIU refuses those,
@@ -97,7 +99,10 @@ Result<Checkpoint> run_and_checkpoint(const Context& context, const BuildRequest
     checkpoint.directory = build_directory(context, instance->directory().id());
     TRY(make_private_directory(context.settings.cache_dir));
     TRY(make_directories(checkpoint.directory, 0700));
-    TRY(instance->checkpoint(checkpoint.directory));
+    TRY_ASSIGN(checkpoint.gpu, instance->checkpoint(checkpoint.directory));
+    if (request.function.gpu && checkpoint.gpu.processes().empty())
+        context.log->warn("function {}: gpu = true, but no process uses CUDA after the warm-up",
+                          request.function.name);
     checkpoint.phases.emplace_back("checkpoint", watch.milliseconds());
 
     TRY_ASSIGN(UniqueFd directory, open_at(AT_FDCWD, checkpoint.directory, O_RDONLY | O_DIRECTORY));
@@ -140,6 +145,7 @@ Result<pool::TemplateRecord> store(const Context& context, const BuildRequest& r
     manifest.set_function_text(request.function.text);
     manifest.set_function_directory(request.function.directory);
     for (const auto& hazard : hazards) *manifest.add_hazards() = hazard;
+    if (!checkpoint.gpu.processes().empty()) *manifest.mutable_gpu() = checkpoint.gpu;
 
     LayoutOptions options;
     options.unshared = unshared_areas(hazards);

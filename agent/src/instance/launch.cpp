@@ -16,6 +16,7 @@
 #include "criu/worker.h"
 #include "engine/attached.h"
 #include "engine/module_templates.h"
+#include "instance/gpu.h"
 #include "instance/marks.h"
 #include "util/clock.h"
 #include "util/fs.h"
@@ -31,12 +32,21 @@ using std::chrono::steady_clock;
 constexpr int pool_descriptor = 100;          // number of the pool's descriptor in CRIU
 constexpr int first_module_descriptor = 101;  // then those of module templates
 constexpr std::chrono::microseconds tcp_interval{200};
+constexpr std::chrono::minutes gpu_patience{5};  // a call may move all of a device's memory
 
 std::vector<std::string> environment_of(const Function& function) {
     std::vector<std::string> environment{
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root",
         "LANG=C.UTF-8"};
     environment.insert(environment.end(), function.environment.begin(), function.environment.end());
+    if (!function.gpu) return environment;
+    constexpr std::string_view path = "LD_LIBRARY_PATH=";
+    const auto given = std::ranges::find_if(
+        environment, [&](const std::string& entry) { return entry.starts_with(path); });
+    if (given == environment.end())
+        environment.push_back(fmt::format("{}{}", path, driver_folder));
+    else
+        *given = fmt::format("{}{}:{}", path, driver_folder, given->substr(path.size()));
     return environment;
 }
 
@@ -56,6 +66,8 @@ std::optional<std::string> hidden_directory(const std::string& path) {
 
 std::vector<sandbox::Bind> binds_of(const Function& function) {
     std::vector<sandbox::Bind> binds;
+    for (const auto& bind : function.binds)
+        binds.push_back({bind.source, bind.target, bind.writable});
     if (function.root != "/") return binds;
     std::vector<std::string> paths{function.directory};
     if (const auto& program = function.command.front(); program.starts_with('/'))
@@ -99,6 +111,13 @@ Result<std::unique_ptr<Instance>> Instance::prepare(const Context& context,
     spec.root = function.root;
     spec.binds = binds_of(function);
     spec.criu_root = criu.root;
+    if (function.gpu) {
+        TRY_ASSIGN(auto checkpointer, gpu::Checkpointer::start(context, gpu_patience));
+        instance->gpu_.emplace(std::move(checkpointer));
+        TRY_ASSIGN(const auto gpu, gpu_binds(instance->gpu_->library()));
+        spec.binds.insert(spec.binds.end(), gpu.begin(), gpu.end());
+        if (source != nullptr) instance->gpu_state_ = source->gpu;
+    }
     TRY_ASSIGN(auto sandbox, sandbox::Sandbox::create(context, spec, instance->directory_.path(),
                                                       instance->directory_.lock()));
     instance->sandbox_.emplace(std::move(sandbox));
@@ -185,10 +204,23 @@ Result<Launched> Instance::restore() {
     launched.phases.emplace_back("resume",
                                  outcome->times.resumed - outcome->times.prepared - attach_ms_);
     restored_ = true;
+    const double resumed = watch.milliseconds();
+    if (gpu_state_.processes_size() > 0) {
+        // The processes run, but what they call in the driver waits for this.
+        mark_phase(cgroup_, "gpu");
+        TRY_ASSIGN(const auto pids, host_pids());
+        auto phases = resume_gpu(context_, *gpu_, gpu_state_, pids);
+        if (!phases)
+            return Failure(
+                std::move(phases.error()).context(fmt::format("function {}", function_.name)));
+        launched.phases.insert(launched.phases.end(), phases->begin(), phases->end());
+    }
+    const double gpu_ms = watch.milliseconds() - resumed;
     TRY(wait_ready(watch.start() + function_.readiness.timeout));
     launched.ready_ms = watch.milliseconds();
     mark_phase(cgroup_, "ready");
-    launched.phases.emplace_back("ready", launched.ready_ms - asked - outcome->times.resumed);
+    launched.phases.emplace_back("ready",
+                                 launched.ready_ms - asked - outcome->times.resumed - gpu_ms);
     return launched;
 }
 
@@ -295,12 +327,20 @@ Result<> Instance::wait_ready(steady_clock::time_point deadline) {
     }
 }
 
-Result<> Instance::checkpoint(const std::string& images_directory) {
+Result<proto::GpuState> Instance::checkpoint(const std::string& images_directory) {
     TRY(check_alive("before its checkpoint"));
     TRY_ASSIGN(const auto pids, host_pids());
     if (pids.empty())
         return fail(fmt::format("function {}: no process to checkpoint; its output: {}",
                                 function_.name, keep_output()));
+    proto::GpuState gpu_state;
+    if (gpu_) {
+        auto parked = park_gpu(context_, *gpu_, pids);
+        if (!parked)
+            return Failure(
+                std::move(parked.error()).context(fmt::format("function {}", function_.name)));
+        gpu_state = std::move(*parked);
+    }
     TRY_ASSIGN(UniqueFd directory, open_at(AT_FDCWD, images_directory, O_RDONLY | O_DIRECTORY));
     criu::DumpRequest request;
     TRY_ASSIGN(request.images_fd, sandbox_->lend_descriptor(directory.get()));
@@ -311,7 +351,7 @@ Result<> Instance::checkpoint(const std::string& images_directory) {
     if (auto dumped = worker.dump(request); !dumped)
         return explain(std::move(dumped.error()),
                        images_directory + "/" + std::string(criu::dump_log), "checkpoint");
-    return {};
+    return gpu_state;
 }
 
 Failure Instance::explain(Error error, const std::string& log, const std::string& what) const {
@@ -377,6 +417,7 @@ Result<Record> Instance::release(const Launched& launched, const Record& base) {
     TRY(sandbox_->apply_limits({function_.limits.memory_bytes, function_.limits.cpus, {}}));
     TRY(save(directory_, record));
     TRY(sandbox_->release(launched.pid));
+    gpu_.reset();
     directory_.keep();
     return record;
 }

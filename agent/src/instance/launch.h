@@ -13,6 +13,7 @@
 #include "criu/installation.h"
 #include "engine/engine.h"
 #include "engine/module_templates.h"
+#include "gpu/checkpointer.h"
 #include "instance/state.h"
 #include "sandbox/sandbox.h"
 #include "template/function.h"
@@ -33,6 +34,7 @@ struct Source {
     std::string template_name;
     engine::Prepared images;
     int pool_fd = -1;  ///< of a TemplatePin; inherited by the waiting CRIU
+    proto::GpuState gpu;
 };
 
 class Instance {
@@ -51,7 +53,8 @@ class Instance {
 
     /// Checkpoints the process tree of start() into `images_directory`; the tree is gone after it.
     /// On failure the message holds CRIU's reason and the path of the kept log.
-    Result<> checkpoint(const std::string& images_directory);
+    /// What its processes have on GPUs is in their memory then, and told.
+    Result<proto::GpuState> checkpoint(const std::string& images_directory);
 
     /// Sends a request and checks the answer.
     Result<HttpResponse> request(const WarmupRequest& request) const;
@@ -106,7 +109,9 @@ class Instance {
     /// imported images bring the number of the process they were made of.
     pid_t root_pid_ = first_template_pid;
     bool restored_ = false;
-    uint64_t cgroup_ = 0;  ///< its number, for marks
+    std::optional<gpu::Checkpointer> gpu_;  ///< of a GPU function; waits as CRIU does
+    proto::GpuState gpu_state_;             ///< to restore
+    uint64_t cgroup_ = 0;                   ///< its number, for marks
 };
 
 /// Inside every sandbox: where the function's output goes.

@@ -8,7 +8,7 @@
 
 namespace memplate::instance {
 
-/// sandbox (it waits), restore, attach (engine attached), resume, ready.
+/// sandbox (it waits), restore, attach (engine attached), resume, gpu (of GPU functions), ready.
 void mark_phase(uint64_t cgroup, const char* phase);
 
 }  // namespace memplate::instance

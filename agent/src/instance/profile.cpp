@@ -64,7 +64,7 @@ Result<TrialRun> try_out(const Context& context, const pool::Pool& pool, const T
     const engine::PrepareOptions options{.keep = engine::Keep::here,
                                          .learning = !tmpl.profile.has_value()};
     TRY_ASSIGN(const auto images, engine::prepare(context, pool, tmpl, kind, options));
-    const Source source{tmpl.record.name, images, pin.fd()};
+    const Source source{tmpl.record.name, images, pin.fd(), tmpl.manifest.gpu()};
     TRY_ASSIGN(auto instance, Instance::prepare(context, function, criu, &source));
 
     TrialRun run;

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <thread>
 
+#include "instance/gpu.h"
 #include "util/fs.h"
 
 namespace memplate::instance {
@@ -76,6 +77,11 @@ Result<RunReport> run(const Context& context, const RunRequest& request) {
     if (request.cpus) function.limits.cpus = request.cpus;
 
     RunReport report;
+    if (tmpl.manifest.has_gpu()) {
+        TRY_ASSIGN(auto checkpointer, gpu::Checkpointer::start(context, std::chrono::minutes(1)));
+        TRY_CONTEXT(check_gpu(tmpl.manifest.gpu(), checkpointer, request.count),
+                    fmt::format("template {}", tmpl.record.name));
+    }
     // Before its pages are read: nobody may reclaim them meanwhile.
     TRY_ASSIGN(const auto first_pin, pool.pin(tmpl.record));
     TRY_ASSIGN(const auto images,
@@ -93,7 +99,7 @@ Result<RunReport> run(const Context& context, const RunRequest& request) {
     context.progress->step("preparing sandboxes", request.count);
     TRY(for_each_parallel(request.count, threads, [&](unsigned i) -> Result<> {
         if (context.stop.stop_requested()) return interrupted();
-        const Source source{tmpl.record.name, images, pins[i].fd()};
+        const Source source{tmpl.record.name, images, pins[i].fd(), tmpl.manifest.gpu()};
         TRY_ASSIGN(instances[i], Instance::prepare(context, function, criu, &source));
         context.progress->advance();
         return {};

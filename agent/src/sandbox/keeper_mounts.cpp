@@ -177,7 +177,8 @@ Outcome<Descriptor> build_root(const MountPlan& plan) {
     std::vector<Descriptor> sources;
     for (const auto& bind : plan.binds) {
         auto tree = take_mount(bind.source, true,
-                               MOUNT_ATTR_NODEV | (bind.writable ? 0 : MOUNT_ATTR_RDONLY));
+                               (bind.device ? MOUNT_ATTR_NOEXEC : MOUNT_ATTR_NODEV) |
+                                   (bind.writable || bind.device ? 0 : MOUNT_ATTR_RDONLY));
         if (!tree) return std::unexpected(std::move(tree.error()));
         sources.push_back(std::move(*tree));
     }

@@ -15,6 +15,7 @@ struct BindMount {
     std::string source;
     std::string target;
     bool writable = false;
+    bool device = false;
 };
 
 struct MountPlan {

@@ -133,8 +133,10 @@ struct Sandbox::State {
         }
         Json binds = Json::array();
         for (const auto& bind : spec.binds)
-            binds.push_back(
-                {{"source", bind.source}, {"target", bind.target}, {"writable", bind.writable}});
+            binds.push_back({{"source", bind.source},
+                             {"target", bind.target},
+                             {"writable", bind.writable},
+                             {"device", bind.device}});
         // Programs look up the name of their own host; without an entry some wait for DNS.
         const std::string own = address.empty() ? "127.0.1.1" : address;
         const Json files{{"/etc/hostname", id + "\n"},

@@ -29,6 +29,7 @@ struct Bind {
     std::string source;
     std::string target;  ///< absolute, inside the sandbox; created if missing
     bool writable = false;
+    bool device = false;  ///< a device node that may be opened
 };
 
 struct Spec {

@@ -220,6 +220,27 @@ Result<> read_clone(const TomlReader& parent, std::string& signal) {
     return {};
 }
 
+Result<> read_binds(const TomlReader& parent, const std::string& base,
+                    std::vector<FunctionBind>& binds) {
+    TRY_ASSIGN(const auto tables, parent.tables("bind"));
+    for (size_t index = 0; index < tables.size(); ++index) {
+        const TomlReader reader(*tables[index], fmt::format("bind[{}].", index), parent.origin());
+        TRY(reader.check_keys({"source", "target", "writable"}));
+        FunctionBind bind;
+        TRY(reader.require("source", "\"/models\""));
+        TRY(read_path(reader, "source", base, bind.source));
+        bind.target = bind.source;
+        TRY(reader.read("target", bind.target));
+        if (!bind.target.starts_with('/') || bind.target == "/")
+            return reader.error("target", fmt::format("\"{}\" is not an absolute path below the "
+                                                      "root; begin it with /",
+                                                      printable(bind.target)));
+        TRY(reader.read("writable", bind.writable));
+        binds.push_back(std::move(bind));
+    }
+    return {};
+}
+
 std::string absolute_parent(const std::string& path) {
     std::error_code error;
     const auto absolute = std::filesystem::absolute(path, error);
@@ -235,7 +256,7 @@ Result<Function> read_function(std::string text, const std::string& origin,
     TRY_ASSIGN(const toml::table table, parse_toml(text, origin));
     const TomlReader reader(table, "", origin);
     TRY(reader.check_keys({"name", "command", "directory", "root", "environment", "port", "domain",
-                           "readiness", "warmup", "touch", "limits", "clone"}));
+                           "readiness", "warmup", "touch", "limits", "clone", "gpu", "bind"}));
     Function function;
     TRY(reader.require("name", "\"my-function\""));
     TRY(read_name(reader, "name", function.name));
@@ -250,6 +271,8 @@ Result<Function> read_function(std::string text, const std::string& origin,
     TRY(read_requests(reader, function));
     TRY(read_limits(reader, function.limits));
     TRY(read_clone(reader, function.clone_signal));
+    TRY(reader.read("gpu", function.gpu));
+    TRY(read_binds(reader, base_directory, function.binds));
     function.text = std::move(text);
     return function;
 }

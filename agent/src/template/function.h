@@ -36,6 +36,13 @@ struct FunctionLimits {
     std::optional<double> cpus;
 };
 
+/// A path of the host that the function sees.
+struct FunctionBind {
+    std::string source;  ///< relative to the file
+    std::string target;  ///< inside; default: the same path
+    bool writable = false;
+};
+
 /// A function file (DESIGN.md §6, schema in template/FUNCTION.md).
 struct Function {
     std::string name;
@@ -50,6 +57,8 @@ struct Function {
     FunctionLimits limits;
     std::string clone_signal;  ///< e.g. "SIGUSR2": sent to the root process of each clone (D9)
     std::string domain = "default";
+    bool gpu = false;  ///< sees the GPUs; its state on them is part of the template
+    std::vector<FunctionBind> binds;
     std::string text;  ///< the file as read, stored in the template
 
     /// Reads and validates. Errors name file, line and key (kind usage).

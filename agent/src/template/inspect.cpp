@@ -185,6 +185,15 @@ Result<Json> describe_template(const Template& tmpl) {
                                    {"start", fmt::format("{:x}", hazard.start())},
                                    {"end", fmt::format("{:x}", hazard.end())},
                                    {"whole_process", hazard.whole_process()}});
+    if (manifest.has_gpu()) {
+        json["gpu"] = {{"driver", manifest.gpu().driver()}, {"processes", Json::array()}};
+        for (const auto& process : manifest.gpu().processes()) {
+            Json devices = Json::array();
+            for (const auto& need : process.needs())
+                devices.push_back({{"uuid", need.uuid()}, {"bytes", need.bytes()}});
+            json["gpu"]["processes"].push_back({{"pid", process.pid()}, {"devices", devices}});
+        }
+    }
     std::map<std::string, uint64_t> placements;
     for (const auto& process : manifest.processes()) {
         for (const auto& run : process.runs())

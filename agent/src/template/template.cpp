@@ -13,6 +13,7 @@ constexpr uint64_t page_size = pool::page_size;
 constexpr uint64_t max_pages = uint64_t{1} << 40;
 /// Images are read whole; memory contents are not among them.
 constexpr uint64_t max_image_bytes = uint64_t{1} << 30;
+constexpr uint64_t max_device_bytes = uint64_t{1} << 44;
 
 bool span_is_sane(uint64_t vaddr, uint64_t pages) {
     return vaddr % page_size == 0 && pages != 0 && pages < max_pages &&
@@ -90,6 +91,13 @@ Result<> validate(const proto::Manifest& manifest, const PageSource& pages) {
         if (image.bytes() > max_image_bytes)
             return damaged(fmt::format("image {} has {} bytes, more than {}", name, image.bytes(),
                                        max_image_bytes));
+    }
+    for (const auto& process : manifest.gpu().processes()) {
+        for (const auto& need : process.needs()) {
+            if (need.bytes() > max_device_bytes)
+                return damaged(
+                    fmt::format("process {} needs {} bytes on a GPU", process.pid(), need.bytes()));
+        }
     }
     return {};
 }

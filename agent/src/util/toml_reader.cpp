@@ -102,6 +102,15 @@ Result<> TomlReader::read(std::string_view key, std::string& value) const {
     return {};
 }
 
+Result<> TomlReader::read(std::string_view key, bool& value) const {
+    const toml::node* node = table_.get(key);
+    if (!node) return {};
+    const auto* boolean = node->as_boolean();
+    if (!boolean) return error(key, wrong_type(*node, "true or false"));
+    value = boolean->get();
+    return {};
+}
+
 Result<> TomlReader::read(std::string_view key, std::vector<std::string>& value) const {
     const toml::node* node = table_.get(key);
     if (!node) return {};

@@ -39,6 +39,7 @@ class TomlReader {
     // Each leaves `value` alone when the key is absent. Strings never contain a NUL byte.
     [[nodiscard]] Result<> read(std::string_view key, std::string& value) const;
     [[nodiscard]] Result<> read(std::string_view key, std::vector<std::string>& value) const;
+    [[nodiscard]] Result<> read(std::string_view key, bool& value) const;
     template <class Integer>
     [[nodiscard]] Result<> read(std::string_view key, Integer& value, int64_t low,
                                 int64_t high) const {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Start, devices and contexts.
+#include <cstdlib>
 #include <cstring>
+#include <sstream>
 
 #include "fake/cuda_state.h"
 #include "fake/memory.h"
@@ -14,6 +16,28 @@ using fake_gpu::state;
 namespace {
 
 thread_local int device_of_thread = -1;
+
+/// Those that CUDA_VISIBLE_DEVICES names by UUID or number, up to the first that is not there; all
+/// if it is not set.
+std::vector<CudaDevice> visible_devices() {
+    std::vector<CudaDevice> result;
+    const auto& devices = settings().devices;
+    const char* named = std::getenv("CUDA_VISIBLE_DEVICES");
+    std::istringstream names(named == nullptr ? "" : named);
+    for (std::string name; std::getline(names, name, ',');) {
+        CudaDevice device = 0;
+        for (const auto& one : devices)
+            if (one.uuid == name || std::to_string(device) == name)
+                break;
+            else
+                ++device;
+        if (static_cast<size_t>(device) == devices.size()) break;
+        result.push_back(device);
+    }
+    for (size_t i = 0; named == nullptr && i < devices.size(); ++i)
+        result.push_back(static_cast<CudaDevice>(i));
+    return result;
+}
 
 bool known(CudaDevice device) {
     return device >= 0 && static_cast<size_t>(device) < settings().devices.size();
@@ -77,14 +101,15 @@ FAKE_EXPORT CudaResult cuGetErrorString(CudaResult result, const char** text) {
 FAKE_EXPORT CudaResult cuDeviceGetCount(int* count) {
     FAKE_ENTER();
     if (!state().initialized) return cuda_not_initialized;
-    *count = static_cast<int>(settings().devices.size());
+    *count = static_cast<int>(visible_devices().size());
     return cuda_success;
 }
 
 FAKE_EXPORT CudaResult cuDeviceGet(CudaDevice* device, int ordinal) {
     FAKE_ENTER();
-    if (!known(ordinal)) return 101;
-    *device = ordinal;
+    const auto visible = visible_devices();
+    if (ordinal < 0 || static_cast<size_t>(ordinal) >= visible.size()) return 101;
+    *device = visible[static_cast<size_t>(ordinal)];
     return cuda_success;
 }
 
@@ -129,6 +154,9 @@ FAKE_EXPORT CudaResult cuDeviceGetAttribute(int* value, int attribute, CudaDevic
         case attribute_ipc_event:
             *value = 1;
             break;
+        case attribute_mps:
+            *value = fake_gpu::is_mps_client() ? 1 : 0;
+            break;
         default:
             return 1;
     }
@@ -147,9 +175,18 @@ FAKE_EXPORT CudaResult cuDevicePrimaryCtxRetain(CudaContext* context, CudaDevice
     if (!state().initialized) return cuda_not_initialized;
     if (!known(device)) return 101;
     const std::lock_guard lock(state().mutex);
+    const fake_gpu::Device& description = settings().devices[device];
+    const bool mps = fake_gpu::is_mps_client();
     if (state().contexts[device]++ == 0) {
-        state().context_blocks[device] =
-            fake_gpu::create_block(device, settings().devices[device].context_bytes, "context");
+        // In exclusive-process mode the one process may be the MPS server, with all its clients.
+        if (description.compute_mode == compute_mode_exclusive_process && !mps &&
+            !fake_gpu::usage(device).empty()) {
+            state().contexts[device] = 0;
+            return 46;
+        }
+        state().context_blocks[device] = fake_gpu::create_block(
+            device, mps ? description.mps_context_bytes : description.context_bytes,
+            mps ? fake_gpu::mps_context : "context");
         if (state().context_blocks[device].empty()) {
             state().contexts[device] = 0;
             return cuda_out_of_memory;

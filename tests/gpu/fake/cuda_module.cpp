@@ -5,6 +5,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "fake/cuda_compiler.h"
 #include "fake/cuda_state.h"
 #include "fake/memory.h"
 #include "fake/settings.h"
@@ -68,6 +69,7 @@ FAKE_EXPORT CudaResult cuModuleLoadData(CudaModule* module, const void* image) {
     const int device = fake_gpu::current_device();
     if (device < 0) return 201;
     if (image == nullptr) return 200;
+    if (const int result = fake_gpu::compile(image)) return result;
     const uint64_t bytes = fake_gpu::settings().devices[device].module_bytes;
     const std::string block = fake_gpu::create_block(device, lazy() ? bytes / 2 : bytes, "module");
     if (block.empty()) return cuda_out_of_memory;

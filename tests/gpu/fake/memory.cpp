@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <mutex>
@@ -60,6 +61,27 @@ pid_t holder(int number) {
     return 0;
 }
 
+/// The blocks of processes that live; those of others go.
+template <class Visit>
+void for_each_block(int device, const Visit& visit) {
+    std::map<int, pid_t> holders;
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator(settings().state, error)) {
+        const std::string name = entry.path().filename().string();
+        int owner_device = 0;
+        int owner = 0;
+        if (std::sscanf(name.c_str(), "%d.%d.", &owner_device, &owner) != 2) continue;
+        const auto [found, added] = holders.try_emplace(owner, 0);
+        if (added) found->second = holder(owner);
+        if (found->second == nobody) {
+            ::unlink(entry.path().c_str());
+            ::unlink(owner_file(owner).c_str());
+        } else if (owner_device == device) {
+            visit(found->second, name);
+        }
+    }
+}
+
 }  // namespace
 
 int owner_number() {
@@ -89,22 +111,21 @@ void forget_owner() {
 
 std::map<pid_t, uint64_t> usage(int device) {
     std::map<pid_t, uint64_t> result;
-    std::map<int, pid_t> holders;
-    std::error_code error;
-    for (const auto& entry : std::filesystem::directory_iterator(settings().state, error)) {
-        const std::string name = entry.path().filename().string();
-        int owner_device = 0;
-        int owner = 0;
-        if (std::sscanf(name.c_str(), "%d.%d.", &owner_device, &owner) != 2) continue;
-        const auto [found, added] = holders.try_emplace(owner, 0);
-        if (added) found->second = holder(owner);
-        if (found->second == nobody) {
-            ::unlink(entry.path().c_str());
-            ::unlink(owner_file(owner).c_str());
-        } else if (owner_device == device) {
-            result[found->second] += block_size(name);
-        }
-    }
+    for_each_block(device,
+                   [&](pid_t pid, const std::string& name) { result[pid] += block_size(name); });
+    return result;
+}
+
+bool is_mps_client() {
+    const char* folder = std::getenv("CUDA_MPS_PIPE_DIRECTORY");
+    return folder != nullptr && ::access((std::string(folder) + "/control").c_str(), F_OK) == 0;
+}
+
+std::set<pid_t> mps_clients(int device) {
+    std::set<pid_t> result;
+    for_each_block(device, [&](pid_t pid, const std::string& name) {
+        if (name.ends_with(mps_context)) result.insert(pid);
+    });
     return result;
 }
 

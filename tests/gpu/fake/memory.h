@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 
 namespace fake_gpu {
@@ -20,6 +21,12 @@ void forget_owner();
 
 /// Bytes in use on a device, by process; pid 0: those that are not seen from our pid namespace.
 std::map<pid_t, uint64_t> usage(int device);
+
+/// This process is a client of an MPS daemon: there is one in its pipe folder.
+bool is_mps_client();
+/// The processes on a device that are such clients.
+std::set<pid_t> mps_clients(int device);
+inline constexpr const char* mps_context = "mps-context";  ///< kind of a client's context
 
 /// A file of that size for this process ("DEVICE.OWNER.NUMBER.KIND"); empty if the device is full.
 std::string create_block(int device, uint64_t bytes, const char* kind);

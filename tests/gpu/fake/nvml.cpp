@@ -25,6 +25,19 @@ NvmlResult copy_text(const std::string& text, char* to, unsigned size) {
     return nvml_success;
 }
 
+/// Either the clients of MPS or the others.
+NvmlResult list_processes(NvmlDevice device, bool mps, unsigned* count, NvmlProcess* processes) {
+    const auto clients = fake_gpu::mps_clients(index_of(device));
+    auto usage = fake_gpu::usage(index_of(device));
+    std::erase_if(usage, [&](const auto& one) { return clients.contains(one.first) != mps; });
+    const bool fits = usage.size() <= *count;
+    *count = static_cast<unsigned>(usage.size());
+    if (!fits) return nvml_insufficient_size;
+    for (const auto& [pid, bytes] : usage)
+        *processes++ = {static_cast<unsigned>(pid), bytes, ~0U, ~0U};
+    return nvml_success;
+}
+
 }  // namespace
 
 FAKE_EXPORT const char* nvmlErrorString(NvmlResult result) {
@@ -111,18 +124,12 @@ FAKE_EXPORT NvmlResult nvmlDeviceGetMigMode(NvmlDevice device, unsigned* current
 FAKE_EXPORT NvmlResult nvmlDeviceGetComputeRunningProcesses_v3(NvmlDevice device, unsigned* count,
                                                                NvmlProcess* processes) {
     FAKE_ENTER();
-    const auto usage = fake_gpu::usage(index_of(device));
-    const bool fits = usage.size() <= *count;
-    *count = static_cast<unsigned>(usage.size());
-    if (!fits) return nvml_insufficient_size;
-    for (const auto& [pid, bytes] : usage)
-        *processes++ = {static_cast<unsigned>(pid), bytes, ~0U, ~0U};
-    return nvml_success;
+    return list_processes(device, false, count, processes);
 }
 
-FAKE_EXPORT NvmlResult nvmlDeviceGetMPSComputeRunningProcesses_v3(NvmlDevice, unsigned* count,
-                                                                  NvmlProcess*) {
+FAKE_EXPORT NvmlResult nvmlDeviceGetMPSComputeRunningProcesses_v3(NvmlDevice device,
+                                                                  unsigned* count,
+                                                                  NvmlProcess* processes) {
     FAKE_ENTER();
-    *count = 0;
-    return nvml_success;
+    return list_processes(device, true, count, processes);
 }

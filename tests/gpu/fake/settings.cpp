@@ -43,6 +43,7 @@ Settings read_settings() {
             .uuid = uuid,
             .memory_bytes = object.value("memory_mb", 2048ULL) * mebibyte,
             .context_bytes = object.value("context_mb", 64ULL) * mebibyte,
+            .mps_context_bytes = object.value("mps_context_mb", 16ULL) * mebibyte,
             .module_bytes = object.value("module_mb", 8ULL) * mebibyte,
             .compute_mode = object.value("compute_mode", 0),
             .mig = object.value("mig", false),
@@ -67,15 +68,15 @@ const Settings& settings() {
     return read;
 }
 
-int enter(const char* call) {
+std::optional<int> enter(const char* call) {
     const auto& calls = settings().calls;
     const auto rule = calls.find(call);
-    if (rule == calls.end()) return 0;
-    if (count_call(call) < rule->value("from", 1)) return 0;
+    if (rule == calls.end() || count_call(call) < rule->value("from", 1)) return std::nullopt;
     if (rule->value("crash", false)) std::abort();
     while (rule->value("hang", false)) ::pause();
     std::this_thread::sleep_for(std::chrono::microseconds(rule->value("microseconds", 0)));
-    return rule->value("result", 0);
+    if (rule->contains("result") || rule->value("skip", false)) return rule->value("result", 0);
+    return std::nullopt;
 }
 
 }  // namespace fake_gpu

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 #include "fake/gate.h"
@@ -14,8 +15,9 @@ struct Device {
     std::string name;
     std::string uuid;  ///< "GPU-…"
     uint64_t memory_bytes = 0;
-    uint64_t context_bytes = 0;  ///< what a primary context takes
-    uint64_t module_bytes = 0;   ///< what a loaded module takes, lazily loaded half of it
+    uint64_t context_bytes = 0;      ///< what a primary context takes
+    uint64_t mps_context_bytes = 0;  ///< of a client of MPS
+    uint64_t module_bytes = 0;       ///< what a loaded module takes, lazily loaded half of it
     int compute_mode = 0;
     bool mig = false;
     bool persistence = true;
@@ -33,16 +35,16 @@ struct Settings {
 /// Read once; a file that cannot be read ends the process.
 const Settings& settings();
 
-/// Every call begins with it: waits, hangs or crashes as the settings say of `call`, and returns
-/// what it is to return at once (0: go on).
-int enter(const char* call);
+/// Every call begins with it: waits, hangs or crashes as the settings say of `call`. What it is to
+/// return at once; nothing: go on.
+std::optional<int> enter(const char* call);
 
 }  // namespace fake_gpu
 
 #define FAKE_EXPORT extern "C" __attribute__((visibility("default")))
 /// A call of the library. While the process is locked for a checkpoint it waits.
-#define FAKE_ENTER()                                                               \
-    const fake_gpu::Gate::Pass fake_pass;                                          \
-    do {                                                                           \
-        if (const int fake_result = fake_gpu::enter(__func__)) return fake_result; \
+#define FAKE_ENTER()                                                                 \
+    const fake_gpu::Gate::Pass fake_pass;                                            \
+    do {                                                                             \
+        if (const auto fake_result = fake_gpu::enter(__func__)) return *fake_result; \
     } while (false)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A command that is started inside a cgroup, held until its recording has begun.
+// A command that is started, in a cgroup if wanted, and held until its recording has begun.
 #pragma once
 
 #include <sys/types.h>
@@ -10,17 +10,18 @@
 
 #include "util/memory_cgroup.h"
 
-namespace memplate::cost {
+namespace memplate {
 
 class Command {
   public:
-    struct Streams {
-        int out = -1;    ///< its standard output; -1: ours
-        int error = -1;  ///< its standard error, likewise
+    struct Options {
+        int out = -1;                               ///< its standard output; -1: ours
+        int error = -1;                             ///< its standard error, likewise
+        std::vector<std::string> environment = {};  ///< "NAME=value", added to ours
     };
     /// A process that waits in `cgroup` (where one is given) for release().
     static Result<Command> prepare(const std::vector<std::string>& words,
-                                   const MemoryCgroup* cgroup, Streams streams);
+                                   const MemoryCgroup* cgroup, const Options& options);
     Command(Command&& other) noexcept;
     Command& operator=(Command&&) = delete;
     ~Command();  ///< kills it, if it still runs
@@ -30,6 +31,7 @@ class Command {
     [[nodiscard]] Result<> release();
     /// Stamped by the process itself, just before the call.
     [[nodiscard]] int64_t exec_ns() const { return exec_ns_; }
+    [[nodiscard]] pid_t pid() const { return pid_; }
     [[nodiscard]] int pidfd() const { return pidfd_.get(); }  ///< readable once it has ended
     void kill() const;
     /// Waits for the end: the wait status.
@@ -56,4 +58,4 @@ class Command {
 /// of what it complained about.
 [[nodiscard]] Result<std::string> run_and_read(const std::vector<std::string>& words);
 
-}  // namespace memplate::cost
+}  // namespace memplate

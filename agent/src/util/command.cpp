@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cost/command.h"
+#include "util/command.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -9,13 +9,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
-#include "cost/clock.h"
+#include "util/clock.h"
 #include "util/text.h"
 
-namespace memplate::cost {
+namespace memplate {
 namespace {
 
 struct Pipe {
@@ -29,7 +30,8 @@ struct Pipe {
 };
 
 /// In the child of a process that may have threads: only what is safe after a fork.
-[[noreturn]] void become(char* const* words, int go, int failed, int stamp, int out, int error) {
+[[noreturn]] void become(char* const* words, char* const* environment, int go, int failed,
+                         int stamp, int out, int error) {
     // Nobody would be there to end it, nor its cgroup.
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     char byte = 0;
@@ -41,7 +43,7 @@ struct Pipe {
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
     const int64_t now = monotonic_ns();
     (void)!::pwrite(stamp, &now, sizeof now, 0);
-    ::execvp(words[0], words);
+    ::execvpe(words[0], words, environment);
     const int reason = errno;
     (void)!::write(failed, &reason, sizeof reason);
     ::_exit(127);
@@ -54,14 +56,29 @@ std::vector<char*> pointers_to(const std::vector<std::string>& words) {
     return pointers;
 }
 
+/// Ours with `added` in place of those of the same names.
+std::vector<char*> environment_with(const std::vector<std::string>& added) {
+    std::vector<char*> result = pointers_to(added);
+    result.pop_back();
+    for (char** entry = environ; *entry != nullptr; ++entry) {
+        const std::string_view text(*entry);
+        const std::string_view name = text.substr(0, text.find('=') + 1);
+        if (std::ranges::none_of(added, [&](const auto& other) { return other.starts_with(name); }))
+            result.push_back(*entry);
+    }
+    result.push_back(nullptr);
+    return result;
+}
+
 }  // namespace
 
 Result<Command> Command::prepare(const std::vector<std::string>& words, const MemoryCgroup* cgroup,
-                                 Streams streams) {
+                                 const Options& options) {
     if (words.empty()) return fail(ErrorKind::usage, "no command given; write it after --");
     TRY_ASSIGN(Pipe go, Pipe::create());
     TRY_ASSIGN(Pipe failed, Pipe::create());
     const std::vector<char*> pointers = pointers_to(words);
+    const std::vector<char*> environment = environment_with(options.environment);
     Command command;
     TRY_ASSIGN(command.stamp_, memory_file("exec"));
     command.name_ = words.front();
@@ -69,8 +86,8 @@ Result<Command> Command::prepare(const std::vector<std::string>& words, const Me
     if (command.pid_ < 0) return fail_errno(errno, "fork");
     if (command.pid_ == 0) {
         go.write.reset();
-        become(pointers.data(), go.read.get(), failed.write.get(), command.stamp_.get(),
-               streams.out, streams.error);
+        become(pointers.data(), environment.data(), go.read.get(), failed.write.get(),
+               command.stamp_.get(), options.out, options.error);
     }
     command.go_ = std::move(go.write);
     command.listens_ = std::move(go.read);
@@ -166,4 +183,4 @@ Result<std::string> run_and_read(const std::vector<std::string>& words) {
     return fail(fmt::format("{} {}: {}", words.front(), describe_status(status), lines.back()));
 }
 
-}  // namespace memplate::cost
+}  // namespace memplate

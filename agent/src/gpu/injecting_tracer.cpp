@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
+#include <map>
+
+#include "gpu/inject/trace_file.h"
+#include "gpu/program_trace.h"
+#include "util/fd.h"
+
+namespace memplate::gpu {
+namespace {
+
+using inject::TraceFile;
+
+constexpr const char* library_name = "libmemplate-gpu-trace.so";
+constexpr const char* library_variable = "MEMPLATE_GPU_TRACE_LIBRARY";
+
+/// Beside memplate, else in lib/memplate.
+Result<std::string> find_library() {
+    std::vector<std::filesystem::path> candidates;
+    if (const char* named = std::getenv(library_variable); named != nullptr && *named != '\0') {
+        candidates.emplace_back(named);
+    } else {
+        std::error_code error;
+        const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
+        if (error) return fail(fmt::format("/proc/self/exe: {}", error.message()));
+        const auto folder = self.parent_path();
+        candidates.push_back(folder / library_name);
+        candidates.push_back(folder.parent_path() / "lib/memplate" / library_name);
+    }
+    for (const auto& path : candidates)
+        if (::access(path.c_str(), R_OK) == 0) return path.string();
+    return fail(ErrorKind::unsupported,
+                fmt::format("{}: not found (it is built for x86-64 only); install it beside "
+                            "memplate, or set {}",
+                            candidates.front().string(), library_variable));
+}
+
+class InjectingTracer : public ProgramTracer {
+  public:
+    static Result<std::unique_ptr<ProgramTracer>> create() {
+        auto tracer = std::make_unique<InjectingTracer>();
+        TRY_ASSIGN(tracer->library_, find_library());
+        tracer->fd_ = UniqueFd(::memfd_create("memplate-gpu-trace", MFD_CLOEXEC));
+        if (!tracer->fd_) return fail_errno(errno, "memfd_create");
+        if (::ftruncate(tracer->fd_.get(), sizeof(TraceFile)) != 0)
+            return fail_errno(errno, "ftruncate");
+        void* address = ::mmap(nullptr, sizeof(TraceFile), PROT_READ | PROT_WRITE, MAP_SHARED,
+                               tracer->fd_.get(), 0);
+        if (address == MAP_FAILED) return fail_errno(errno, "mmap");
+        tracer->file_.reset(static_cast<TraceFile*>(address));
+        return tracer;
+    }
+
+    [[nodiscard]] std::vector<std::string> environment() const override {
+        // Ours is first: it must see the driver before others do.
+        const char* others = std::getenv("LD_AUDIT");
+        return {fmt::format("LD_AUDIT={}{}{}", library_, others != nullptr ? ":" : "",
+                            others != nullptr ? others : ""),
+                fmt::format("{}=/proc/{}/fd/{}", inject::variable, ::getpid(), fd_.get())};
+    }
+
+    Result<> follow(pid_t) override { return {}; }
+    Result<> drain(ProgramTrace&) override { return {}; }
+
+    Result<> finish(ProgramTrace& trace) override {
+        const uint64_t taken = __atomic_load_n(&file_->next, __ATOMIC_ACQUIRE);
+        const uint64_t end = std::min<uint64_t>(taken, TraceFile::slots);
+        for (uint64_t slot = 0; slot < end;) slot += take(slot, end, trace);
+        trace.lost += taken - end;
+        if (end == 0)
+            return fail(ErrorKind::unsupported,
+                        "the program did not load the injected library: it is linked statically, "
+                        "runs with another user's rights or without glibc; use --backend bpf");
+        return {};
+    }
+
+    [[nodiscard]] TraceMethod method() const override {
+        return {.backend = "injected library",
+                .accuracy =
+                    "calls of the driver, and files that are opened and read through the C "
+                    "library; waiting for a disk at a page fault is not seen",
+                .reason = {}};
+    }
+
+  private:
+    /// The number of slots that this record takes.
+    uint64_t take(uint64_t slot, uint64_t end, ProgramTrace& trace) {
+        const memplate_gpu_event& record = file_->events[slot];
+        const unsigned kind = __atomic_load_n(&record.kind, __ATOMIC_ACQUIRE);
+        const bool named = kind == inject::kind_of_name;
+        const bool with_text =
+            named || kind == MEMPLATE_GPU_OPENED || kind == MEMPLATE_GPU_EXECUTED;
+        const uint64_t slots = with_text ? inject::slots_with_text : 1;
+        // A writer that died had taken slots, and not said what for.
+        if (slot + slots > end || (kind > MEMPLATE_GPU_EXITED && !named)) return 1;
+        const char* text = reinterpret_cast<const char*>(&record + 1);
+        if (named) {
+            trace.texts.emplace_back(text, ::strnlen(text, MEMPLATE_GPU_TEXT));
+            names_[{record.pid, record.call}] = static_cast<uint32_t>(trace.texts.size() - 1);
+            return slots;
+        }
+        ProgramEvent event{
+            .kind = static_cast<ProgramEvent::Kind>(kind),
+            .begin_ns = static_cast<int64_t>(record.begin_ns),
+            .end_ns = static_cast<int64_t>(record.end_ns),
+            .pid = static_cast<pid_t>(record.pid),
+            .thread = record.thread,
+            .result = record.result,
+            .text = 0,
+            .arguments = {record.arguments[0], record.arguments[1], record.arguments[2]}};
+        if (kind == MEMPLATE_GPU_CALL) {
+            event.text = name_of(record, trace);
+        } else if (with_text) {
+            trace.texts.emplace_back(text, ::strnlen(text, MEMPLATE_GPU_TEXT));
+            event.text = static_cast<uint32_t>(trace.texts.size() - 1);
+        }
+        if (kind != MEMPLATE_GPU_NONE && event.begin_ns != 0) trace.events.push_back(event);
+        return slots;
+    }
+
+    /// A process that was forked has its parent's names.
+    uint32_t name_of(const memplate_gpu_event& record, ProgramTrace& trace) {
+        const auto own = names_.find({record.pid, record.call});
+        if (own != names_.end()) return own->second;
+        uint32_t found = 0;
+        for (const auto& [key, name] : names_)
+            if (key.second == record.call) found = name;
+        if (found == 0) {
+            trace.texts.emplace_back("unknown");
+            found = static_cast<uint32_t>(trace.texts.size() - 1);
+        }
+        names_[{record.pid, record.call}] = found;
+        return found;
+    }
+
+    struct Unmap {
+        void operator()(TraceFile* file) const { ::munmap(file, sizeof(TraceFile)); }
+    };
+    std::string library_;
+    UniqueFd fd_;
+    std::unique_ptr<TraceFile, Unmap> file_;
+    std::map<std::pair<uint32_t, uint32_t>, uint32_t> names_;  ///< process, call → text
+};
+
+}  // namespace
+
+Result<std::unique_ptr<ProgramTracer>> make_injecting_tracer() {
+    return InjectingTracer::create();
+}
+
+}  // namespace memplate::gpu
