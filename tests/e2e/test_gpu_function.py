@@ -91,6 +91,8 @@ def test_instances_resume_on_the_gpu(memplate, gpu, pool, engine):
     # What was in device memory is in the template.
     assert template["pages"]["stored"] * 4096 > 32 * MB
     assert used(memplate, gpu) == 0
+    shown = memplate.run("template", "show", "weights", "--pool", pool).stdout
+    assert f"process {process['pid']} had 96 MiB on GPU-" in shown
 
     instances = run(memplate, gpu, pool, "-n", 3, "--engine", engine)
     assert used(memplate, gpu) == 3 * 96 * MB
@@ -196,7 +198,7 @@ def test_cold_start_against_restore_in_one_run(memplate, gpu):
     assert set(function["methods"]) == {"cold", "copy", "mapped"}
     for name in ("copy", "mapped"):
         method = function["methods"][name]
-        assert {"GPU restore", "GPU unlock"} <= set(method["phases_ms"])
+        assert {"GPU check", "GPU restore", "GPU unlock"} <= set(method["phases_ms"])
         assert method["memory10_mb"]["instances"] == 2
     assert "GPU restore" not in function["methods"]["cold"]["phases_ms"]
     assert report["answers_wrong"] == 0 and report["answers_checked"] > 9

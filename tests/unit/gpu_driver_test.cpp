@@ -90,6 +90,8 @@ static_assert(attribute_virtual_memory == CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MAN
 static_assert(attribute_posix_handle ==
               CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED);
 static_assert(attribute_ipc_event == CU_DEVICE_ATTRIBUTE_IPC_EVENT_SUPPORTED);
+static_assert(attribute_mps == CU_DEVICE_ATTRIBUTE_MPS_ENABLED);
+static_assert(compute_mode_exclusive_process == CU_COMPUTEMODE_EXCLUSIVE_PROCESS);
 static_assert(loading_eager == CU_MODULE_EAGER_LOADING);
 static_assert(loading_lazy == CU_MODULE_LAZY_LOADING);
 static_assert(process_running == CU_PROCESS_STATE_RUNNING);

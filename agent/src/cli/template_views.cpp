@@ -39,6 +39,14 @@ void print_classes(const PageCounts& counts) {
     fmt::print("{}", table.render(wants_colour(STDOUT_FILENO)));
 }
 
+void print_gpu(const Template& tmpl) {
+    for (const auto& process : tmpl.manifest.gpu().processes())
+        for (const auto& need : process.needs())
+            fmt::print("process {} had {} on {}; it goes back there with driver {}\n",
+                       process.pid(), format_size(need.bytes()), need.uuid(),
+                       tmpl.manifest.gpu().driver());
+}
+
 void print_hazards(const Template& tmpl) {
     if (tmpl.manifest.hazards().empty()) {
         fmt::print("hazards: none found\n");
@@ -96,6 +104,7 @@ Result<int> show_template(Application& application, const TemplateOptions& optio
                format_size(json["image_bytes"].get<uint64_t>()));
     print_classes(count_pages(tmpl));
     fmt::print("\n");
+    print_gpu(tmpl);
     print_hazards(tmpl);
     if (tmpl.profile) {
         fmt::print("\n");
@@ -165,11 +174,7 @@ int print_build(const Template& tmpl, const instance::BuildReport& report) {
     fmt::print("{}\n\n", phases);
     print_classes(report.pages);
     fmt::print("\n");
-    for (const auto& process : tmpl.manifest.gpu().processes())
-        for (const auto& need : process.needs())
-            fmt::print("process {} had {} on {}; it goes back there with driver {}\n",
-                       process.pid(), format_size(need.bytes()), need.uuid(),
-                       tmpl.manifest.gpu().driver());
+    print_gpu(tmpl);
     print_hazards(tmpl);
     if (!report.profile_skipped.empty())
         fmt::print("no profile: {}\n", report.profile_skipped);

@@ -197,9 +197,13 @@ Result<CheckpointReport> restore_process(const Context& context, Checkpointer& c
         CheckpointStep step{.name = "restore",
                             .ms = *restored,
                             .host_bytes = difference(resident_bytes(pid), resident)};
-        const auto active = checkpointer.inspect(pid);
-        if (!active) return settled(context, pid, options, Error(active.error()));
-        report.devices = devices_of(*active, parked);
+        if (options.standalone) {
+            const auto active = checkpointer.inspect(pid);
+            if (!active) return settled(context, pid, options, Error(active.error()));
+            report.devices = devices_of(*active, parked);
+        } else if (needs) {
+            report.devices = *needs;  // it may be waited for: no more questions than necessary
+        }
         step.device_bytes = sum(report.devices);
         report.steps.push_back(std::move(step));
     }

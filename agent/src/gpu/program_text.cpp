@@ -120,20 +120,26 @@ std::string gap_table(const Json& start, bool colour) {
     return table.render(colour);
 }
 
+/// Lines of at most so many characters, as far as spaces allow.
+std::string wrapped(std::string_view text) {
+    constexpr size_t most = 98;
+    std::string result;
+    size_t column = 0;
+    for (const std::string& word : split(text, ' ')) {
+        const bool fits = column + word.size() < most;
+        if (column != 0) result += fits ? ' ' : '\n';
+        column = (fits && column != 0 ? column + 1 : 0) + word.size();
+        result += word;
+    }
+    return result + "\n";
+}
+
 std::string milestones(const Json& start) {
     std::string text;
-    std::string row;
-    for (const Json& one : start["milestones"]) {
-        const std::string part = fmt::format("{}{} {}", row.empty() ? "" : ", ",
-                                             one["name"].get<std::string>(), ms(one["ms"]));
-        if (row.size() + part.size() > 98) {
-            text += row + ",\n";
-            row = part.substr(2);
-        } else {
-            row += part;
-        }
-    }
-    return text + row + " ms\n";
+    for (const Json& one : start["milestones"])
+        text += fmt::format("{}{} {}", text.empty() ? "" : ", ", one["name"].get<std::string>(),
+                            ms(one["ms"]));
+    return wrapped(text + " ms");
 }
 
 std::vector<Table::Column> statistics_columns(StatisticsRule rule) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gpu/sharing_page.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "gpu/sharing_page_parts.h"

@@ -18,6 +18,7 @@
 #include "engine/module_templates.h"
 #include "instance/gpu.h"
 #include "instance/marks.h"
+#include "instance/surroundings.h"
 #include "util/clock.h"
 #include "util/fs.h"
 #include "util/proc.h"
@@ -33,52 +34,6 @@ constexpr int pool_descriptor = 100;          // number of the pool's descriptor
 constexpr int first_module_descriptor = 101;  // then those of module templates
 constexpr std::chrono::microseconds tcp_interval{200};
 constexpr std::chrono::minutes gpu_patience{5};  // a call may move all of a device's memory
-
-std::vector<std::string> environment_of(const Function& function) {
-    std::vector<std::string> environment{
-        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root",
-        "LANG=C.UTF-8"};
-    environment.insert(environment.end(), function.environment.begin(), function.environment.end());
-    if (!function.gpu) return environment;
-    constexpr std::string_view path = "LD_LIBRARY_PATH=";
-    const auto given = std::ranges::find_if(
-        environment, [&](const std::string& entry) { return entry.starts_with(path); });
-    if (given == environment.end())
-        environment.push_back(fmt::format("{}{}", path, driver_folder));
-    else
-        *given = fmt::format("{}{}:{}", path, driver_folder, given->substr(path.size()));
-    return environment;
-}
-
-/// The host's directory that must be bound into a sandbox over "/" for `path` to be found there:
-/// sandboxes have a /tmp, /run and /dev of their own, and the overlay shows no other file system.
-/// Below those three it is their first entry, so that what lies beside `path` is found too.
-std::optional<std::string> hidden_directory(const std::string& path) {
-    for (const std::string_view own : {"/tmp/", "/run/", "/dev/shm/"}) {
-        if (path.starts_with(own)) return path.substr(0, path.find('/', own.size()));
-    }
-    struct stat directory{};
-    struct stat root{};
-    if (::stat(path.c_str(), &directory) != 0 || ::stat("/", &root) != 0) return std::nullopt;
-    if (directory.st_dev == root.st_dev) return std::nullopt;
-    return path;
-}
-
-std::vector<sandbox::Bind> binds_of(const Function& function) {
-    std::vector<sandbox::Bind> binds;
-    for (const auto& bind : function.binds)
-        binds.push_back({bind.source, bind.target, bind.writable});
-    if (function.root != "/") return binds;
-    std::vector<std::string> paths{function.directory};
-    if (const auto& program = function.command.front(); program.starts_with('/'))
-        paths.push_back(program.substr(0, program.rfind('/') + 1));
-    for (const std::string& path : paths) {
-        const auto hidden = hidden_directory(path);
-        if (hidden && std::ranges::find(binds, *hidden, &sandbox::Bind::source) == binds.end())
-            binds.push_back({*hidden, *hidden, false});
-    }
-    return binds;
-}
 
 /// What makes this clone different from its siblings (DESIGN.md D9).
 Result<> write_identity(sandbox::Sandbox& sandbox, const Directory& directory,
@@ -213,6 +168,9 @@ Result<Launched> Instance::restore() {
         if (!phases)
             return Failure(
                 std::move(phases.error()).context(fmt::format("function {}", function_.name)));
+        double checking = watch.milliseconds() - resumed;
+        for (const auto& [phase, ms] : *phases) checking -= ms;
+        launched.phases.emplace_back("GPU check", checking);
         launched.phases.insert(launched.phases.end(), phases->begin(), phases->end());
     }
     const double gpu_ms = watch.milliseconds() - resumed;

@@ -151,8 +151,7 @@ Outcome<Json> Server::setup(const Json& request, const Descriptors& received) {
     plan.scratch_bytes = request.at("scratch_bytes").get<uint64_t>();
     for (const auto& bind : request.at("binds"))
         plan.binds.push_back({bind.at("source").get<std::string>(),
-                              bind.at("target").get<std::string>(),
-                              bind.at("writable").get<bool>(),
+                              bind.at("target").get<std::string>(), bind.at("writable").get<bool>(),
                               bind.at("device").get<bool>()});
     auto last_pid = build_root(plan);
     if (!last_pid) return std::unexpected(std::move(last_pid.error()));

@@ -32,7 +32,8 @@ FAKE_EXPORT CudaResult cuIpcOpenMemHandle_v2(DevicePointer* pointer, IpcMemoryHa
     int device = 0;
     int owner = 0;
     if (std::sscanf(name.c_str(), "%d.%d.", &device, &owner) != 2) return 400;
-    if (owner == fake_gpu::owner_number()) return 201;  // the driver refuses it in the process that exported it
+    if (owner == fake_gpu::owner_number())
+        return 201;  // the driver refuses it in the process that exported it
     Allocation allocation;
     allocation.device = device;
     allocation.address = fake_gpu::map_block(name, &allocation.bytes);
