@@ -86,7 +86,8 @@ std::vector<std::string> checkpoint_obstacles(const CheckpointFacts& facts) {
                 fmt::format("{} ({}) is divided by MIG, where processes cannot be checkpointed",
                             device.uuid, device.name));
         if (device.mps)
-            reasons.push_back("it is a client of an MPS server, and those cannot be checkpointed");
+            reasons.emplace_back(
+                "it is a client of an MPS server, and those cannot be checkpointed");
     }
     if (facts.memory.managed_bytes > ordinary_managed_bytes)
         reasons.push_back(

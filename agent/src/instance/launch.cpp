@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <spdlog/logger.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 

@@ -45,17 +45,18 @@ std::vector<std::string> environment_of(const Function& function) {
 
 std::vector<sandbox::Bind> binds_of(const Function& function) {
     std::vector<sandbox::Bind> binds;
-    for (const auto& bind : function.binds)
-        binds.push_back({bind.source, bind.target, bind.writable});
-    if (function.root != "/") return binds;
     std::vector<std::string> paths{function.directory};
     if (const auto& program = function.command.front(); program.starts_with('/'))
         paths.push_back(program.substr(0, program.rfind('/') + 1));
+    if (function.root != "/") paths.clear();
     for (const std::string& path : paths) {
         const auto hidden = hidden_directory(path);
         if (hidden && std::ranges::find(binds, *hidden, &sandbox::Bind::source) == binds.end())
             binds.push_back({*hidden, *hidden, false});
     }
+    // Last: they may lie within one of those.
+    for (const auto& bind : function.binds)
+        binds.push_back({bind.source, bind.target, bind.writable});
     return binds;
 }
 

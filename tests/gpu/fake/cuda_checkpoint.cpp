@@ -104,9 +104,8 @@ CudaResult save() {
                          .bytes = allocation.bytes,
                          .block = &allocation.block,
                          .address = allocation.address});
-    for (auto* blocks : {&state().modules})
-        for (auto& [handle, block] : *blocks)
-            saved.push_back({device_of(block), fake_gpu::block_size(block), &block});
+    for (auto& [handle, block] : state().modules)
+        saved.push_back({device_of(block), fake_gpu::block_size(block), &block});
     for (auto& [device, block] : state().context_blocks)
         if (state().contexts[device] > 0)
             saved.push_back({device, fake_gpu::block_size(block), &block});
@@ -117,8 +116,10 @@ CudaResult save() {
             if (entry.copy == MAP_FAILED) return cuda_out_of_memory;
             std::memcpy(entry.copy, entry.address, entry.bytes);
             // The address stays taken.
-            ::mmap(entry.address, entry.bytes, PROT_NONE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+            if (::mmap(entry.address, entry.bytes, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+                       0) == MAP_FAILED)
+                return cuda_out_of_memory;
         }
         fake_gpu::remove_block(*entry.block);
     }
@@ -186,7 +187,7 @@ bool listens(pid_t pid) {
     return false;
 }
 
-CudaResult ask(int pid, Json request, int* process_state = nullptr) {
+CudaResult ask(int pid, const Json& request, int* process_state = nullptr) {
     if (!state().initialized) return cuda_not_initialized;
     if (!listens(pid)) return invalid_value;
     unsigned random = 0;

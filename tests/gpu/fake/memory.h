@@ -30,8 +30,8 @@ inline constexpr const char* mps_context = "mps-context";  ///< kind of a client
 
 /// A file of that size for this process ("DEVICE.OWNER.NUMBER.KIND"); empty if the device is full.
 std::string create_block(int device, uint64_t bytes, const char* kind);
-/// Maps a block, at `address` if given; the address serves as device pointer. Null on failure.
-void* map_block(const std::string& name, uint64_t* bytes, void* address = nullptr);
+/// Maps a block, at `wanted` if given; the address serves as device pointer. Null on failure.
+void* map_block(const std::string& name, uint64_t* bytes, void* wanted = nullptr);
 void remove_block(const std::string& name);
 /// 0 for one that is gone.
 uint64_t block_size(const std::string& name);
