@@ -19,6 +19,7 @@ PYTEST  ?= /usr/bin/python3 -m pytest -p no:cacheprovider
 
 bindir        := $(DESTDIR)$(PREFIX)/bin
 libexecdir    := $(DESTDIR)$(PREFIX)/libexec/memplate
+libdir        := $(DESTDIR)$(PREFIX)/lib/memplate
 completiondir := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 mandir        := $(DESTDIR)$(PREFIX)/share/man/man1
 pricesdir     := $(DESTDIR)$(PREFIX)/share/memplate/prices
@@ -154,8 +155,9 @@ lint: agent ## Check format, scripts and clang-tidy; files unchanged since they 
 
 install: agent ## Install to DESTDIR and PREFIX (/usr/local)
 	install -D -m 755 $(MEMPLATE) $(bindir)/memplate
-	install -d $(libexecdir)
+	install -d $(libexecdir) $(libdir)
 	install -m 755 $(AGENT)/memplate-keeper $(AGENT)/memplate-gpu-worker $(libexecdir)
+	install -m 644 $(AGENT)/libmemplate-gpu-trace.so $(libdir)
 	install -d $(completiondir) $(mandir) $(pricesdir)
 	install -m 644 agent/prices/*.toml $(pricesdir)
 	$(MEMPLATE) completion bash > $(completiondir)/memplate
