@@ -359,5 +359,45 @@ def test_machines_that_cannot(memplate, gpu):
     assert "no CUDA driver on this machine" in message
     gpu.set(calls={"cuInit": {"result": 100}})
     assert "no CUDA-capable device" in error(memplate, gpu, "checkpoint", process.pid, expect=3)
-    gpu.set(calls={"cuCheckpointProcessGetState": {"result": 801}})
-    assert "cuCheckpointProcessGetState" in error(memplate, gpu, "checkpoint", process.pid)
+    for call in ("cuCheckpointProcessGetState", CALLS["lock"], CALLS["checkpoint"]):
+        gpu.set(calls={call: {"result": 801}})
+        message = error(memplate, gpu, "checkpoint", process.pid, expect=3)
+        assert f"{call}: " in message and "within" not in message
+        gpu.set()
+        assert state(memplate, gpu, process)["state"] == "running"
+
+
+def test_without_permission(memplate, gpu):
+    nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    if subprocess.run([*nobody, "test", "-x", memplate.binary]).returncode != 0:
+        pytest.skip("other users cannot run what was built here")
+    process = gpu.start()
+    for options in ([], ["--state"]):
+        done = subprocess.run(
+            [*nobody, memplate.binary, "gpu", "checkpoint", *options, str(process.pid)],
+            env={**os.environ, **gpu.environment},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 3 and "no permission" in done.stderr, done.stderr
+    assert state(memplate, gpu, process)["state"] == "running"
+
+
+def test_nothing_is_locked_if_its_needs_cannot_be_kept(memplate, gpu):
+    process = gpu.start()
+    in_the_way = memplate.state / "gpu" / f"{process.pid}.json"
+    in_the_way.mkdir(parents=True)
+    try:
+        assert "rename" in error(memplate, gpu, "checkpoint", process.pid)
+        assert state(memplate, gpu, process)["state"] == "running"
+    finally:
+        in_the_way.rmdir()
+
+
+def test_without_nvml_a_restore_must_be_forced(memplate, gpu):
+    gpu.set(calls={"nvmlInit_v2": {"result": 9}})
+    process = gpu.start()
+    park(memplate, gpu, process)
+    assert "NVML did not tell" in error(memplate, gpu, "restore", process.pid)
+    resume(memplate, gpu, process, "--force")
+    assert process.get("/verify") == "as loaded"

@@ -185,6 +185,27 @@ def test_a_daemon_that_does_not_answer(memplate, gpu, mps):
     assert mps.log()[-1] == "terminated"
 
 
+def test_interruption_while_a_command_to_the_daemon_hangs(memplate, gpu, mps):
+    process = subprocess.Popen(
+        [memplate.binary, "gpu", "footprint", "-n", "1", *MPS, "--loading", "lazy"],
+        env={**memplate.environment, **mps.environment, "FAKE_MPS": "stuck"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 30
+    while "command get_server_list" not in mps.log() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    assert mps.log()[-1] == "terminated"
+
+
+def test_each_way_of_loading_has_a_daemon_of_its_own(memplate, gpu, mps):
+    footprint(memplate, gpu, "-n", "1", *MPS, env=mps.environment)
+    kinds = [line.split()[0] for line in mps.log()]
+    assert kinds == ["start", "command", "command", "end"] * 2
+
+
 def test_a_process_that_is_no_client(memplate, gpu, mps):
     line = error(memplate, gpu, *MPS, env={**mps.environment, "FAKE_MPS": "shy"})
     assert "did not become a client of the MPS daemon" in line

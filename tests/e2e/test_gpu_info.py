@@ -31,7 +31,9 @@ def test_json_has_everything_that_changes_a_cold_start(memplate, gpu):
     assert (first["name"], first["memory_bytes"]) == ("Fake A", 1000 << 20)
     assert (first["compute_mode"], first["persistence"], first["mig"]) == ("default", False, False)
     assert (second["compute_mode"], second["mig"]) == ("exclusive-process", True)
-    assert second["uuid"] == "GPU-00000000-0000-0000-0000-000000000001"
+    assert first["uuid"] == "GPU-00000000-0000-0000-0000-000000000000"
+    assert second["uuid"] == "MIG-01000000-0000-0000-0000-000000000001"
+    assert second["used_bytes"] == 0
 
 
 def test_text_fits_a_terminal(memplate, gpu):
@@ -90,6 +92,27 @@ def test_a_hanging_call_is_named(memplate, gpu):
     gpu.set(calls={"cuInit": {"hang": True}})
     error = memplate.error("gpu", "info", "--timeout", "0.5", env=gpu.environment)
     assert "hung in cuInit" in error and "--timeout" in error
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["cuModuleGetLoadingMode", "nvmlInit_v2", "nvmlDeviceGetHandleByUUID", "nvmlDeviceGetMigMode",
+     "nvmlDeviceGetMemoryInfo"],
+)
+def test_hanging_calls_whose_errors_do_not_matter_are_named(memplate, gpu, call):
+    gpu.set(calls={call: {"hang": True}})
+    error = memplate.error("gpu", "info", "--timeout", "0.5", env=gpu.environment)
+    assert f"hung in {call}" in error
+
+
+def test_a_worker_that_does_not_end(memplate, tmp_path):
+    # As when the driver hangs while it ends: memplate's socket is closed, the process stays.
+    worker = tmp_path / "worker"
+    worker.write_text("#!/bin/bash\nexec 3<&- 4<&- >/dev/null 2>&1\nexec sleep 600\n")
+    worker.chmod(0o755)
+    error = memplate.error("gpu", "info", "--timeout", "0.5", timeout=60,
+                           env={"MEMPLATE_GPU_WORKER": str(worker)})
+    assert "hung at its end" in error and "--timeout" in error
 
 
 def test_a_crashing_call_is_named(memplate, gpu):

@@ -223,6 +223,8 @@ def test_no_device(memplate, gpu):
 @pytest.mark.parametrize("options, part", [
     (["--size", "1022"], "--size 1022"), (["--size", "4G"], "--size 4G"),
     (["--size", "1026"], "whole floats"), (["--from", "8K", "--to", "4K"], "--to 4K"),
+    (["--size", "4K", "--size", "4096"], "--size 4096: given twice"),
+    (["--transports", "tcp,shm,tcp"], "--transports tcp: given twice"),
     (["--transports", "pigeon"], "pigeon"), (["--device", "3", "--size", "4K"], "device 3"),
 ])  # fmt: skip
 def test_usage(memplate, gpu, options, part):

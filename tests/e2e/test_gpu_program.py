@@ -86,6 +86,45 @@ def counts(start):
     return {name: call["count"] for name, call in calls_of(start).items()}
 
 
+# Its child and the linked program number the driver's functions differently.
+FORKING = """
+import ctypes, os, subprocess, sys
+driver = ctypes.CDLL("libcuda.so.1")
+child = os.fork()
+if child == 0:
+    subprocess.run([sys.argv[1], "linked", "start"], check=True)
+    sys.exit(driver.cuInit(0))
+sys.exit(os.waitpid(child, 0)[1])
+"""
+
+
+def test_a_forked_process_has_its_parents_names(traced):
+    report = traced("python3", "-c", FORKING, LINKED[0])
+    calls = {call["name"]: call["count"] for call in report["starts"][0]["calls"]}
+    start = {name: CALLS[name] for name in ("cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent")}
+    assert calls == {"cuInit": 2, **start}
+
+
+def test_what_the_program_leaves_behind_goes_on(memplate, gpu, backend, tmp_path):
+    """Also what maps the driver in the moment in which the trace ends."""
+    starts = f"for start in $(seq 40); do {PROGRAMS / 'cuda_program'} dlsym start; done"
+    script = (
+        f"for i in 1 2 3 4; do ( {starts}; touch {tmp_path}/done-$i ) > /dev/null 2>&1 & done; sleep 0.3"
+    )
+    # A session of its own: else the kernel lets stopped ones go on when memplate ends, by SIGHUP.
+    subprocess.run(
+        [memplate.binary, "gpu", "cold-start", "--json", "--backend", backend, "--", "sh", "-c", script],
+        env={**memplate.environment, **gpu.environment},
+        capture_output=True,
+        start_new_session=True,
+        check=True,
+    )
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("done-*"))) < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("program", [DLSYM, LINKED], ids=["dlsym", "linked"])
 def test_every_call_is_seen_and_does_what_it_did(traced, program):
     start = only(traced(*program, *USE))

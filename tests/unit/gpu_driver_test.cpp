@@ -81,6 +81,7 @@ static_assert(cuda_success == CUDA_SUCCESS);
 static_assert(cuda_not_initialized == CUDA_ERROR_NOT_INITIALIZED);
 static_assert(cuda_out_of_memory == CUDA_ERROR_OUT_OF_MEMORY);
 static_assert(cuda_no_device == CUDA_ERROR_NO_DEVICE);
+static_assert(cuda_not_ready == CUDA_ERROR_NOT_READY);
 static_assert(cuda_not_supported == CUDA_ERROR_NOT_SUPPORTED);
 static_assert(attribute_multiprocessors == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
 static_assert(attribute_compute_mode == CU_DEVICE_ATTRIBUTE_COMPUTE_MODE);

@@ -255,6 +255,34 @@ TEST(GpuDriverCalls, NamesAreThoseThatProgrammersWrite) {
     EXPECT_EQ(plain_name("cuInit"), "cuInit");
 }
 
+TEST(GpuTimeline, ACallEndsWithItsProcess) {
+    Recorded recorded;
+    recorded.call("cuInit", 100, 0);
+    recorded.trace.events.back().pid = 8;
+    recorded.add(Kind::exited, 300, 300).pid = 8;
+    EXPECT_EQ(recorded.spent(Activity::driver), 200);
+    const Timeline timeline = recorded.timeline();
+    EXPECT_EQ(timeline.calls.at("cuInit").total_ns, 200 * ms);
+    EXPECT_EQ(timeline.calls.at("cuInit").unfinished, 1U);
+}
+
+TEST(GpuTimeline, LaunchesByTheirKernelAndCopiesThatWork) {
+    Recorded recorded;
+    for (const uint64_t kernel : {5, 6, 5}) {
+        recorded.call("cuLaunchKernelEx", 100, 101);
+        recorded.trace.events.back().arguments[0] = 0x7ffe0000 + kernel;  // its configuration
+        recorded.trace.events.back().arguments[1] = kernel;
+    }
+    recorded.call("cuLaunchKernel", 102, 103, 0, 700);
+    recorded.call("cuMemcpyHtoD_v2", 104, 105, 1000, 1);
+    recorded.call("cuMemcpyHtoD_v2", 106, 107, 20);
+    const Timeline timeline = recorded.timeline();
+    EXPECT_EQ(timeline.kernels, 2U);
+    EXPECT_EQ(timeline.later_launches, 1U);
+    EXPECT_EQ(timeline.copied_bytes, 20U);
+    EXPECT_THAT(timeline.milestones, ::testing::Contains(Pair("first launch", 101 * ms)));
+}
+
 TEST(GpuDriverCalls, Purposes) {
     using enum CallPurpose;
     const std::map<std::string_view, CallPurpose> expected = {

@@ -33,11 +33,17 @@ gpu::CheckpointOptions checkpoint_options(const Options& options) {
             .force = options.force};
 }
 
-/// Its name; a process that is not there is told before a worker is started.
+/// Its name; a process that is not there, or not ours to touch, is told before a worker is started.
 Result<std::string> check_process(pid_t pid) {
     TRY_ASSIGN(const UniqueFd proc, proc::open_host());
     const auto stat = proc::stat(proc.get(), pid);
     if (!stat) return fail(fmt::format("process {}: there is none", pid));
+    if (const auto memory = gpu::read_process_memory(proc.get(), pid);
+        !memory && (memory.error().code == EACCES || memory.error().code == EPERM))
+        return fail(
+            ErrorKind::unsupported,
+            fmt::format("process {} ({}): no permission to see its memory; run memplate as root",
+                        pid, stat->comm));
     return stat->comm;
 }
 

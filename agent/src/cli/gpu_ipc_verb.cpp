@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 
 #include "bench/environment.h"
 #include "cli/gpu_verbs.h"
@@ -41,6 +42,15 @@ Result<uint64_t> message_size(const std::string& option, const std::string& text
     return bytes;
 }
 
+/// What is asked for twice would stand in one table twice.
+template <class List>
+Result<> check_once(const char* option, List list) {
+    std::ranges::sort(list);
+    if (const auto twice = std::ranges::adjacent_find(list); twice != list.end())
+        return fail(ErrorKind::usage, fmt::format("{} {}: given twice", option, *twice));
+    return {};
+}
+
 Result<gpu::IpcOptions> ipc_options(const Options& options) {
     gpu::IpcOptions result;
     result.device = options.gpu.device;
@@ -48,11 +58,13 @@ Result<gpu::IpcOptions> ipc_options(const Options& options) {
     result.warm_up = options.warm_up;
     result.patience =
         std::chrono::milliseconds(static_cast<int64_t>(options.gpu.timeout_seconds * 1000));
+    TRY(check_once("--transports", options.transports));
     result.transports = options.transports;
     for (const std::string& text : options.sizes) {
         TRY_ASSIGN(const uint64_t bytes, message_size("--size", text));
         result.sizes.push_back(bytes);
     }
+    TRY(check_once("--size", result.sizes));
     if (!result.sizes.empty()) return result;
     TRY_ASSIGN(const uint64_t low, message_size("--from", options.from));
     TRY_ASSIGN(const uint64_t high, message_size("--to", options.to));

@@ -33,6 +33,20 @@ struct FreeRing {
 
 class BpfTracer : public ProgramTracer {
   public:
+    BpfTracer() = default;
+    BpfTracer(const BpfTracer&) = delete;
+    BpfTracer& operator=(const BpfTracer&) = delete;
+    ~BpfTracer() override {
+        if (!ring_) return;
+        // What the program has left behind goes on; first, nobody is stopped any more.
+        gpu_bpf::detach(programs_.get());
+        probes_ = {};
+        ProgramTrace unwanted;
+        trace_ = &unwanted;
+        ring_buffer__consume(ring_.get());
+        for (const Stopped& stopped : stopped_) let_go_on(static_cast<pid_t>(stopped.event.pid));
+    }
+
     static Result<std::unique_ptr<ProgramTracer>> create(const Context& context) {
         if (!context.log->should_log(spdlog::level::debug)) libbpf_set_print(nullptr);
         auto tracer = std::make_unique<BpfTracer>();
@@ -52,8 +66,10 @@ class BpfTracer : public ProgramTracer {
         if (const int error = ring_buffer__consume(ring_.get()); error < 0)
             return fail_errno(-error, "BPF ring buffer");
         // The program stands still: nothing more comes from that process.
-        for (const Stopped& stopped : std::exchange(stopped_, {})) TRY(serve(stopped, trace));
-        return {};
+        Result<> result;
+        for (const Stopped& stopped : std::exchange(stopped_, {}))
+            if (auto served = serve(stopped, trace); !served && result) result = std::move(served);
+        return result;
     }
 
     Result<> finish(ProgramTrace& trace) override {
@@ -158,24 +174,29 @@ class BpfTracer : public ProgramTracer {
         const auto set = stopped.event.kind == MEMPLATE_GPU_DRIVER
                              ? set_driver(stopped.event, trace)
                              : set_entry_point(stopped, trace);
-        wait_until_stopped(pid);
+        const bool there = let_go_on(pid);
         trace.events.push_back({.kind = ProgramEvent::Kind::held,
                                 .begin_ns = static_cast<int64_t>(stopped.event.begin_ns),
                                 .end_ns = monotonic_ns(),
                                 .pid = pid});
-        ::kill(pid, SIGCONT);
+        if (!there) return {};  // somebody has killed it meanwhile
         return set;
     }
 
-    /// A signal to go on that comes before the one to stop would be lost.
-    static void wait_until_stopped(pid_t pid) {
+    /// False: it has ended. A signal to go on that comes before the one to stop would be lost.
+    static bool let_go_on(pid_t pid) {
         const auto proc = proc::open_host();
         const int64_t deadline = monotonic_ns() + stop_patience_ns;
+        bool ended = false;
         while (proc && monotonic_ns() < deadline) {
             const auto now = proc::stat(proc->get(), pid);
-            if (!now || now->state == 'T' || now->state == 'Z') return;
+            if (!now) return false;
+            ended = now->state == 'Z';  // its main thread, at least
+            if (ended || now->state == 'T') break;
             ::usleep(100);
         }
+        ::kill(pid, SIGCONT);
+        return !ended;
     }
 
     Result<> set_driver(const memplate_gpu_event& event, ProgramTrace& trace) {

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "gpu/cuda_api.h"
 #include "util/fs.h"
 #include "util/proc.h"
 #include "util/table.h"
@@ -145,18 +146,21 @@ Result<CheckpointReport> checkpoint_process(const Context& context, Checkpointer
     TRY(judge(pid, checkpoint_obstacles(facts), "; nothing was changed (--force tries it anyway)",
               ErrorKind::unsupported, options.force, report.warnings));
 
+    // Before anything is touched: the driver may finish what we do not see the end of.
+    if (options.standalone) TRY(keep_needs(context, pid, devices_of(active, active)));
     if (report.before == ProcessState::running) {
         auto locked = checkpointer.lock(pid, options.lock_timeout);
-        if (!locked)
+        if (!locked) {
+            const std::string limit =
+                locked.error().code == cuda_not_ready
+                    ? fmt::format(" within {} ms", options.lock_timeout.count())
+                    : "";
             return settled(context, pid, options,
-                           std::move(locked.error())
-                               .context(fmt::format("it could not be locked within {} ms",
-                                                    options.lock_timeout.count())));
+                           std::move(locked.error()).context("it could not be locked" + limit));
+        }
         report.steps.push_back({.name = "lock", .ms = *locked});
     }
     const uint64_t resident = resident_bytes(pid);
-    // Before, since the driver may finish what we do not see the end of.
-    if (options.standalone) TRY(keep_needs(context, pid, devices_of(active, active)));
     auto parked = checkpointer.checkpoint(pid);
     if (!parked) return settled(context, pid, options, std::move(parked.error()));
     CheckpointStep step{.name = "checkpoint",
@@ -168,7 +172,10 @@ Result<CheckpointReport> checkpoint_process(const Context& context, Checkpointer
     report.devices = devices_of(active, *after);
     step.device_bytes = sum(report.devices);
     report.steps.push_back(std::move(step));
-    if (options.standalone) TRY(keep_needs(context, pid, report.devices));
+    if (options.standalone) {
+        if (auto kept = keep_needs(context, pid, report.devices); !kept)
+            return settled(context, pid, options, std::move(kept.error()));
+    }
     return report;
 }
 
@@ -188,8 +195,8 @@ Result<CheckpointReport> restore_process(const Context& context, Checkpointer& c
         const std::vector<std::string> obstacles =
             needs ? restore_obstacles(parked.devices, *needs)
                   : std::vector<std::string>{
-                        "how much device memory it needs is not known, since "
-                        "memplate has not checkpointed it"};
+                        "how much device memory it needs is not known: memplate has not "
+                        "checkpointed it, or NVML did not tell"};
         TRY(judge(pid, obstacles, danger, ErrorKind::failed, options.force, report.warnings));
         const uint64_t resident = resident_bytes(pid);
         auto restored = checkpointer.restore(pid);

@@ -34,20 +34,29 @@ std::string cgroup_path(const std::string& text, bool unified) {
     return {};
 }
 
-/// What the cgroup leaves; nothing if it has no limit.
-std::optional<uint64_t> left_by_cgroup(int proc, pid_t pid) {
-    const auto hierarchy = CgroupHierarchy::find();
-    const auto text = read_file_at(proc, fmt::format("{}/cgroup", pid));
-    if (!hierarchy || !text) return std::nullopt;
-    const std::string path = cgroup_path(*text, hierarchy->unified);
-    if (path.empty() || path == "/") return std::nullopt;
-    const auto group = MemoryCgroup::open(*hierarchy, path);
+/// What one cgroup leaves; nothing if it has no limit.
+std::optional<uint64_t> left_in(const CgroupHierarchy& hierarchy, const std::string& path) {
+    const auto group = MemoryCgroup::open(hierarchy, path);
     if (!group) return std::nullopt;
     const auto limit = group->limit();
     const auto current = group->current();
     if (!limit || !*limit || !current) return std::nullopt;
     const uint64_t used = *current - std::min(*current, group->inactive_file().value_or(0));
     return **limit - std::min(**limit, used);
+}
+
+/// The least that its cgroup and those above it leave; nothing if none has a limit.
+std::optional<uint64_t> left_by_cgroup(int proc, pid_t pid) {
+    const auto hierarchy = CgroupHierarchy::find();
+    const auto text = read_file_at(proc, fmt::format("{}/cgroup", pid));
+    if (!hierarchy || !text) return std::nullopt;
+    std::optional<uint64_t> least;
+    for (std::string path = cgroup_path(*text, hierarchy->unified); path.size() > 1;
+         path.resize(path.rfind('/'))) {
+        const auto left = left_in(*hierarchy, path);
+        if (left) least = std::min(*left, least.value_or(*left));
+    }
+    return least;
 }
 
 }  // namespace

@@ -129,7 +129,9 @@ Result<> Measurement::start(size_t number, Samples& samples) {
                     {"cudnn", options_.cudnn}},
         .environment = {"CUDA_MODULE_LOADING=" +
                             std::string(variant.loading == "lazy" ? "LAZY" : "EAGER"),
-                        "CUDA_CACHE_PATH=" + jit_cache, "CUDA_CACHE_DISABLE=0"},
+                        "CUDA_CACHE_PATH=" + jit_cache, "CUDA_CACHE_DISABLE=0",
+                        // Either would make other variants of these.
+                        "CUDA_FORCE_PTX_JIT=0", "CUDA_DISABLE_PTX_JIT=0"},
         .patience = options_.patience,
         .watch_exec = true};
 

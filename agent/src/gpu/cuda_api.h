@@ -63,6 +63,7 @@ inline constexpr CudaResult cuda_success = 0;
 inline constexpr CudaResult cuda_not_initialized = 3;
 inline constexpr CudaResult cuda_out_of_memory = 2;
 inline constexpr CudaResult cuda_no_device = 100;
+inline constexpr CudaResult cuda_not_ready = 600;
 inline constexpr CudaResult cuda_not_supported = 801;
 // CUdevice_attribute
 inline constexpr int attribute_multiprocessors = 16;

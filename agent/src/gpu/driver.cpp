@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gpu/driver.h"
 
+#include <algorithm>
+
 namespace memplate::gpu {
 
 Result<Driver> Driver::load() {
@@ -31,7 +33,9 @@ Result<> Driver::check(CudaResult result, const char* call) const {
     if (calls.cuGetErrorName(result, &name) != cuda_success || name == nullptr) name = "unknown";
     if (calls.cuGetErrorString(result, &text) != cuda_success || text == nullptr)
         text = "unknown error";
-    Failure failure = fail(fmt::format("{}: {} ({}, {})", call, text, name, result));
+    const ErrorKind kind =
+        result == cuda_not_supported ? ErrorKind::unsupported : ErrorKind::failed;
+    Failure failure = fail(kind, fmt::format("{}: {} ({}, {})", call, text, name, result));
     failure.error().code = result;
     return failure;
 }
@@ -62,13 +66,12 @@ Result<CudaDevice> Driver::device(int ordinal) const {
 }
 
 Result<std::string> Driver::uuid(CudaDevice device) const {
-    CudaUuid uuid{};
-    // From 11.4 on the second version tells MIG instances apart.
-    if (calls.cuDeviceGetUuid_v2 != nullptr)
-        TRY_CUDA(*this, cuDeviceGetUuid_v2, (&uuid, device));
-    else
-        TRY_CUDA(*this, cuDeviceGetUuid, (&uuid, device));
-    std::string text = "GPU-";
+    CudaUuid whole{};
+    TRY_CUDA(*this, cuDeviceGetUuid, (&whole, device));
+    CudaUuid uuid = whole;
+    // From 11.4 on: of a MIG instance its own instead of the GPU's.
+    if (calls.cuDeviceGetUuid_v2 != nullptr) TRY_CUDA(*this, cuDeviceGetUuid_v2, (&uuid, device));
+    std::string text = std::ranges::equal(uuid.bytes, whole.bytes) ? "GPU-" : "MIG-";
     for (size_t i = 0; i < sizeof uuid.bytes; ++i) {
         if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
         text += fmt::format("{:02x}", uuid.bytes[i]);

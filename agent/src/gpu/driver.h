@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cstring>
 #include <string>
 
+#include "gpu/call_note.h"
 #include "gpu/cuda_api.h"
 #include "gpu/library.h"
 
@@ -21,31 +21,28 @@ class Driver {
     /// is missing or does not fit the library.
     [[nodiscard]] Result<> initialize() const;
     /// "call: explanation (CUDA_ERROR_NAME, number)" unless `result` is success.
+    /// ErrorKind::unsupported for what is not supported here.
     [[nodiscard]] Result<> check(CudaResult result, const char* call) const;
     /// CUDA version of the driver, 1000 * major + 10 * minor.
     [[nodiscard]] Result<int> version() const;
     /// The device with this ordinal. ErrorKind::usage if there are not so many.
     [[nodiscard]] Result<CudaDevice> device(int ordinal) const;
-    /// "GPU-8a8b…", as NVML and CUDA_VISIBLE_DEVICES write it.
+    /// "GPU-8a8b…", or "MIG-…" of a part of a GPU, as NVML and CUDA_VISIBLE_DEVICES write it.
     [[nodiscard]] Result<std::string> uuid(CudaDevice device) const;
     [[nodiscard]] Result<int> attribute(CudaDevice device, int attribute) const;
     [[nodiscard]] std::string path() const { return library_.path(); }
 
     /// Every call from now on is noted there (64 bytes) while it runs: TRY_CUDA does.
-    void note_calls_in(char* note) { note_ = note; }
-    void enter(const char* call) const {
-        if (note_ != nullptr) std::strncpy(note_, call, 63);
-    }
-    void leave() const {
-        if (note_ != nullptr) *note_ = 0;
-    }
+    void note_calls_in(char* note) { note_ = CallNote(note); }
+    void enter(const char* call) const { note_.enter(call); }
+    void leave() const { note_.leave(); }
 
     CudaCalls calls;
 
   private:
     explicit Driver(Library library) : library_(std::move(library)) {}
     Library library_;
-    char* note_ = nullptr;
+    CallNote note_;
 };
 
 /// TRY of a call of the driver: `TRY_CUDA(driver, cuMemFree_v2, (pointer))`.

@@ -62,8 +62,10 @@ bool copies_to_device(std::string_view call) {
     return one_of(plain_name(call), {"cuMemcpyHtoD", "cuMemcpyHtoDAsync"});
 }
 
-bool launches_kernel(std::string_view call) {
-    return one_of(plain_name(call), {"cuLaunchKernel", "cuLaunchCooperativeKernel"});
+int kernel_argument(std::string_view call) {
+    const std::string_view name = plain_name(call);
+    if (name == "cuLaunchKernelEx") return 1;
+    return one_of(name, {"cuLaunchKernel", "cuLaunchCooperativeKernel"}) ? 0 : -1;
 }
 
 int bytes_argument(std::string_view call) {

@@ -27,7 +27,8 @@ enum class CallPurpose : uint8_t {
 /// Takes device memory for the program.
 [[nodiscard]] bool takes_memory(std::string_view call);
 [[nodiscard]] bool copies_to_device(std::string_view call);
-[[nodiscard]] bool launches_kernel(std::string_view call);
+/// The index of the argument that is the kernel to launch; -1: it launches none.
+[[nodiscard]] int kernel_argument(std::string_view call);
 /// The index of the argument that is the number of bytes taken or moved; -1: it has none.
 [[nodiscard]] int bytes_argument(std::string_view call);
 

@@ -183,13 +183,14 @@ Result<Json> run_footprint(const Context& context, const FootprintOptions& optio
             report["left_out"].push_back({{"variant", "without MPS"}, {"reason", reason}});
             continue;
         }
-        std::optional<MpsDaemon> daemon;
-        if (mps) {
-            context.progress->step("gpu footprint: starting MPS");
-            TRY_ASSIGN(MpsDaemon started, MpsDaemon::start(context, uuid, options.patience));
-            daemon.emplace(std::move(started));
-        }
         for (const std::string& loading : options.loading) {
+            // Each has its own: the memory of a server that another one has left would be missing.
+            std::optional<MpsDaemon> daemon;
+            if (mps) {
+                context.progress->step("gpu footprint: starting MPS");
+                TRY_ASSIGN(MpsDaemon started, MpsDaemon::start(context, uuid, options.patience));
+                daemon.emplace(std::move(started));
+            }
             const Variant variant{loading, daemon ? &*daemon : nullptr};
             TRY_ASSIGN(Json result, Run(context, options, variant, nvml).measure());
             report["variants"].push_back(std::move(result));

@@ -119,23 +119,27 @@ class InjectingTracer : public ProgramTracer {
             trace.texts.emplace_back(text, ::strnlen(text, MEMPLATE_GPU_TEXT));
             event.text = static_cast<uint32_t>(trace.texts.size() - 1);
         }
+        if (kind == MEMPLATE_GPU_FORKED)
+            parents_[static_cast<uint32_t>(record.arguments[0])] = record.pid;
         if (kind != MEMPLATE_GPU_NONE && event.begin_ns != 0) trace.events.push_back(event);
         return slots;
     }
 
     /// A process that was forked has its parent's names.
     uint32_t name_of(const memplate_gpu_event& record, ProgramTrace& trace) {
-        const auto own = names_.find({record.pid, record.call});
-        if (own != names_.end()) return own->second;
-        uint32_t found = 0;
-        for (const auto& [key, name] : names_)
-            if (key.second == record.call) found = name;
-        if (found == 0) {
-            trace.texts.emplace_back("unknown");
-            found = static_cast<uint32_t>(trace.texts.size() - 1);
+        uint32_t process = record.pid;
+        auto known = names_.find({process, record.call});
+        for (size_t depth = 0; known == names_.end() && depth < parents_.size(); ++depth) {
+            const auto parent = parents_.find(process);
+            if (parent == parents_.end()) break;
+            process = parent->second;
+            known = names_.find({process, record.call});
         }
-        names_[{record.pid, record.call}] = found;
-        return found;
+        if (known == names_.end()) {
+            trace.texts.emplace_back("unknown");
+            known = names_.try_emplace({record.pid, record.call}, trace.texts.size() - 1).first;
+        }
+        return known->second;
     }
 
     struct Unmap {
@@ -145,6 +149,7 @@ class InjectingTracer : public ProgramTracer {
     UniqueFd fd_;
     std::unique_ptr<TraceFile, Unmap> file_;
     std::map<std::pair<uint32_t, uint32_t>, uint32_t> names_;  ///< process, call → text
+    std::map<uint32_t, uint32_t> parents_;                     ///< of processes that were forked
 };
 
 }  // namespace

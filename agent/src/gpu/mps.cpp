@@ -49,15 +49,17 @@ Result<pid_t> spawn(std::vector<std::string> words, std::vector<std::string> env
     ::_exit(126);
 }
 
-/// The wait status, or nothing if it still runs after that time.
-std::optional<int> wait_for(pid_t pid, std::chrono::milliseconds patience) {
+/// The wait status, or nothing if it still runs after that time, or when a stop is requested.
+std::optional<int> wait_for(pid_t pid, std::chrono::milliseconds patience,
+                            const std::stop_token& stop = {}) {
     const auto deadline = std::chrono::steady_clock::now() + patience;
     while (true) {
         int status = 0;
         const pid_t ended = ::waitpid(pid, &status, WNOHANG);
         if (ended == pid) return status;
         if (ended < 0 && errno != EINTR) return 0;
-        if (std::chrono::steady_clock::now() >= deadline) return std::nullopt;
+        if (std::chrono::steady_clock::now() >= deadline || stop.stop_requested())
+            return std::nullopt;
         std::this_thread::sleep_for(std::chrono::milliseconds(2));
     }
 }
@@ -118,8 +120,8 @@ Result<> MpsDaemon::wait_until_it_answers(const Context& context) {
             return fail(ErrorKind::unsupported,
                         fmt::format("{} ended at once: {}", program_, last_words()));
         }
+        if (command("get_server_list", patience_, context.stop)) return {};
         if (context.stop.stop_requested()) return interrupted();
-        if (command("get_server_list")) return {};
         if (std::chrono::steady_clock::now() > deadline)
             return fail(fmt::format("{} does not answer: {}", program_, last_words()));
     }
@@ -132,16 +134,18 @@ std::string MpsDaemon::last_words() const {
     return "without a reason";
 }
 
-Result<std::string> MpsDaemon::command(const std::string& words) const {
+Result<std::string> MpsDaemon::command(const std::string& words, std::chrono::milliseconds patience,
+                                       const std::stop_token& stop) const {
     const UniqueFd in(::memfd_create("mps-command", MFD_CLOEXEC));
     const UniqueFd out(::memfd_create("mps-answer", MFD_CLOEXEC));
     if (!in || !out) return fail_errno(errno, "memfd_create");
     TRY(pwrite_all(in.get(), bytes_of(words + "\n"), 0));
     TRY_ASSIGN(const pid_t pid,
                spawn({program_}, environment_with(client_environment(0)), in.get(), out.get()));
-    const auto status = wait_for(pid, patience_);
+    const auto status = wait_for(pid, patience, stop);
     if (!status) {
         kill_and_wait(pid);
+        if (stop.stop_requested()) return interrupted();
         return fail(fmt::format("{}: hung at {}", program_, words));
     }
     TRY_ASSIGN(const uint64_t size, file_size(out.get()));
@@ -178,7 +182,9 @@ MpsDaemon::~MpsDaemon() {
 }
 
 void MpsDaemon::quit() {
-    const bool heard = command("quit").has_value();
+    // Nobody can interrupt this.
+    const bool heard =
+        command("quit", std::min<std::chrono::milliseconds>(patience_, quit_patience)).has_value();
     if (!heard || !wait_for(pid_, quit_patience)) {
         ::kill(pid_, SIGTERM);
         if (!wait_for(pid_, term_patience)) kill_and_wait(pid_);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -32,7 +33,9 @@ class MpsDaemon {
 
   private:
     MpsDaemon() = default;
-    [[nodiscard]] Result<std::string> command(const std::string& words) const;
+    [[nodiscard]] Result<std::string> command(const std::string& words,
+                                              std::chrono::milliseconds patience,
+                                              const std::stop_token& stop = {}) const;
     [[nodiscard]] Result<> wait_until_it_answers(const Context& context);
     [[nodiscard]] std::string last_words() const;
     void quit();

@@ -5,13 +5,13 @@
 
 namespace memplate::gpu {
 
-Result<Nvml> Nvml::load() {
+Result<Nvml> Nvml::load(CallNote note) {
     auto library = Library::open({"libnvidia-ml.so.1"});
     if (!library)
         return fail(ErrorKind::unsupported,
                     fmt::format("no NVML on this machine ({}); it comes with NVIDIA's driver",
                                 library.error().message));
-    Nvml nvml(std::move(*library));
+    Nvml nvml(std::move(*library), note);
     NvmlCalls calls;
     const char* missing = nullptr;
     enum Need { must, may };
@@ -23,7 +23,10 @@ Result<Nvml> Nvml::load() {
     if (missing != nullptr)
         return fail(ErrorKind::unsupported, fmt::format("{} has no {}: update NVIDIA's driver",
                                                         nvml.library_.path(), missing));
-    if (const NvmlResult result = calls.nvmlInit_v2(); result != nvml_success)
+    note.enter("nvmlInit_v2");
+    const NvmlResult result = calls.nvmlInit_v2();
+    note.leave();
+    if (result != nvml_success)
         return fail(ErrorKind::unsupported,
                     fmt::format("nvmlInit: {} ({})", calls.nvmlErrorString(result), result));
     nvml.calls = calls;  // from here on there is something to shut down
@@ -35,6 +38,7 @@ Nvml::~Nvml() {
 }
 
 Result<> Nvml::check(NvmlResult result, const char* call) const {
+    note_.leave();
     if (result == nvml_success) return {};
     const ErrorKind kind =
         result == nvml_not_supported ? ErrorKind::unsupported : ErrorKind::failed;
@@ -59,6 +63,21 @@ Result<NvmlMemory> Nvml::memory(NvmlDevice device) const {
     return memory;
 }
 
+Result<bool> Nvml::persistence(NvmlDevice device) const {
+    int enabled = 0;
+    TRY_NVML(*this, nvmlDeviceGetPersistenceMode, (device, &enabled));
+    return enabled != 0;
+}
+
+Result<bool> Nvml::mig(NvmlDevice device) const {
+    if (calls.nvmlDeviceGetMigMode == nullptr)
+        return fail(ErrorKind::unsupported, "this NVML knows no MIG");
+    unsigned current = 0;
+    unsigned pending = 0;
+    TRY_NVML(*this, nvmlDeviceGetMigMode, (device, &current, &pending));
+    return current != 0;
+}
+
 Result<std::vector<NvmlProcess>> Nvml::processes(NvmlDevice device, bool mps) const {
     const auto call = mps ? calls.nvmlDeviceGetMPSComputeRunningProcesses_v3
                           : calls.nvmlDeviceGetComputeRunningProcesses_v3;
@@ -70,6 +89,7 @@ Result<std::vector<NvmlProcess>> Nvml::processes(NvmlDevice device, bool mps) co
     std::vector<NvmlProcess> processes(64);
     while (true) {
         auto count = static_cast<unsigned>(processes.size());
+        enter(name);
         const NvmlResult result = call(device, &count, processes.data());
         if (result == nvml_insufficient_size) {
             processes.resize(count + processes.size());  // more may start meanwhile

@@ -124,6 +124,16 @@ class Sweep {
 
 }  // namespace
 
+int64_t end_of(const ProgramEvent& call, const ProgramTrace& trace) {
+    using Kind = ProgramEvent::Kind;
+    if (call.end_ns != 0) return call.end_ns;
+    for (const ProgramEvent& event : trace.events)
+        if (event.pid == call.pid && event.begin_ns >= call.begin_ns &&
+            (event.kind == Kind::exited || event.kind == Kind::executed))
+            return event.begin_ns;
+    return trace.end_ns;
+}
+
 std::vector<Span> spans_of(const ProgramTrace& trace) {
     using Kind = ProgramEvent::Kind;
     std::vector<Span> spans = {{trace.begin_ns, trace.exec_ns, Activity::start}};
@@ -133,8 +143,8 @@ std::vector<Span> spans_of(const ProgramTrace& trace) {
     for (const ProgramEvent& event : trace.events) {
         switch (event.kind) {
             case Kind::call:
-                spans.push_back({event.begin_ns, event.end_ns != 0 ? event.end_ns : trace.end_ns,
-                                 Activity::driver, event.text});
+                spans.push_back(
+                    {event.begin_ns, end_of(event, trace), Activity::driver, event.text});
                 break;
             case Kind::opened:
             case Kind::read:

@@ -13,6 +13,9 @@ struct Span {
     uint32_t call = 0;
 };
 
+/// When a call ended. One that had not returned: when its process had, else when the trace had.
+[[nodiscard]] int64_t end_of(const ProgramEvent& call, const ProgramTrace& trace);
+
 /// The spans of a trace: calls, files, waits, processes.
 [[nodiscard]] std::vector<Span> spans_of(const ProgramTrace& trace);
 

@@ -15,11 +15,8 @@ constexpr int not_ready = 600;  // CUDA_ERROR_NOT_READY: an answer
 /// Gaps shorter than so small a part of the time are not listed.
 constexpr int64_t shortest_gap = 10'000;
 
-int64_t end_of(const ProgramEvent& event, const ProgramTrace& trace) {
-    return event.end_ns != 0 ? event.end_ns : trace.end_ns;
-}
-
 void count_call(const ProgramEvent& event, const ProgramTrace& trace, Timeline& timeline) {
+    timeline.processes.insert(event.pid);
     CallTotals& totals = timeline.calls[trace.text(event)];
     const int64_t ns = end_of(event, trace) - event.begin_ns;
     if (totals.count++ == 0) totals.first_ns = ns;
@@ -32,21 +29,21 @@ void count_call(const ProgramEvent& event, const ProgramTrace& trace, Timeline& 
     }
     if (const int argument = bytes_argument(trace.text(event)); argument >= 0)
         totals.bytes += event.arguments[argument];
-    timeline.processes.insert(event.pid);
 }
 
 void count_launches(const ProgramTrace& trace, Timeline& timeline) {
     std::set<std::pair<pid_t, uint64_t>> known;
     for (const ProgramEvent& event : trace.events) {
-        if (event.kind != Kind::call) continue;
+        if (event.kind != Kind::call || event.result != 0) continue;
         const std::string& call = trace.text(event);
         const int64_t ns = end_of(event, trace) - event.begin_ns;
         if (copies_to_device(call)) {
             timeline.copied_bytes += event.arguments[2];
             timeline.copied_ns += ns;
         }
-        if (!launches_kernel(call)) continue;
-        if (known.emplace(event.pid, event.arguments[0]).second) {
+        const int kernel = kernel_argument(call);
+        if (kernel < 0) continue;
+        if (known.emplace(event.pid, event.arguments[kernel]).second) {
             timeline.first_launches_ns += ns;
         } else {
             ++timeline.later_launches;
@@ -130,7 +127,7 @@ class Milestones {
         if (purpose_of(text) == CallPurpose::module) reach("first module", event.end_ns);
         if (takes_memory(text)) reach("first memory", event.end_ns);
         if (copies_to_device(text)) reach("first copy to the device", event.end_ns);
-        if (launches_kernel(text)) {
+        if (kernel_argument(text) >= 0) {
             launched_ = true;
             reach("first launch", event.end_ns);
         }
@@ -188,7 +185,7 @@ class Labels {
                 } else if (waits && labels_.model_ns && !waited_) {
                     labels_.model_ns = end_ns - begin_ns_;
                     waited_ = true;
-                } else if (launches_kernel(call) && labels_.model_ns) {
+                } else if (kernel_argument(call) >= 0 && labels_.model_ns) {
                     step_ = Step::running;
                 }
                 return;

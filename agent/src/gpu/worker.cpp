@@ -42,11 +42,11 @@ struct Launch {
     // The signal comes when the thread ends that made us.
     if (!launch.outlives_thread) ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != launch.parent) ::_exit(126);
+    // A terminal's Ctrl-C is memplate's to handle: it ends its workers itself.
+    ::setpgid(0, 0);
     sigset_t none;
     ::sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
-    // A terminal's Ctrl-C is memplate's to handle: it ends its workers itself.
-    ::setpgid(0, 0);
     if (launch.error_output >= 0) ::dup2(launch.error_output, STDERR_FILENO);
     for (size_t i = 0; i < launch.sources.size(); ++i)
         if (::dup2(launch.sources[i], static_cast<int>(3 + i)) < 0) ::_exit(126);
@@ -170,8 +170,12 @@ Worker::Worker(Worker&& other) noexcept
 Worker::~Worker() {
     if (pid_ <= 0) return;
     ::kill(pid_, SIGKILL);
-    while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+    // A call that hangs in the kernel is not to be killed; then its process is init's when we end.
+    constexpr int patience_ms = 5000;
+    pollfd fd{pidfd_.get(), POLLIN, 0};
+    while (::poll(&fd, 1, patience_ms) < 0 && errno == EINTR) {
     }
+    ::waitpid(pid_, nullptr, WNOHANG);
 }
 
 int64_t Worker::exec_ns() const {
@@ -217,12 +221,9 @@ Result<> Worker::wait_for_message() {
 
 Error Worker::ended() {
     const std::string call = where();
-    int status = 0;
-    while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
-    }
-    ended_ns_ = monotonic_ns();
-    pid_ = -1;
-    return fail(fmt::format("the GPU worker {}{}", describe_end(status), call)).error();
+    auto status = wait_for_end();
+    if (!status) return std::move(status.error());
+    return fail(fmt::format("the GPU worker {}{}", describe_end(*status), call)).error();
 }
 
 Result<Json> Worker::receive() {
@@ -256,19 +257,29 @@ Result<> Worker::send(const Json& message, const std::vector<int>& descriptors) 
     return {};
 }
 
-Result<> Worker::finish() {
+Result<int> Worker::wait_for_end() {
     const auto deadline = std::chrono::steady_clock::now() + patience_;
     pollfd fd{pidfd_.get(), POLLIN, 0};
     while (::poll(&fd, 1, 50) <= 0) {
         if (stop_.stop_requested()) return interrupted();
-        if (std::chrono::steady_clock::now() > deadline)
-            return fail(fmt::format("the GPU worker hung{} at its end", where()));
+        if (std::chrono::steady_clock::now() > deadline) {
+            Failure hung = fail(
+                fmt::format("the GPU worker hung{} at its end: it did not end in {} s (--timeout)",
+                            where(), std::chrono::duration<double>(patience_).count()));
+            hung.error().code = ETIMEDOUT;
+            return hung;
+        }
     }
     int status = 0;
     while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
     }
     ended_ns_ = monotonic_ns();
     pid_ = -1;
+    return status;
+}
+
+Result<> Worker::finish() {
+    TRY_ASSIGN(const int status, wait_for_end());
     if (status != 0) return fail(fmt::format("the GPU worker {}{}", describe_end(status), where()));
     return {};
 }

@@ -38,15 +38,17 @@ class Worker {
     static Result<Worker> start(const Context& context, Start start);
     Worker(Worker&& other) noexcept;
     Worker& operator=(Worker&&) = delete;
-    ~Worker();  ///< kills it, if it still runs
+    ~Worker();  ///< kills it, if it still runs; what cannot be killed is not waited for
 
     /// The next message. A message of type "error" is returned as that Error; a worker that ends,
-    /// crashes or is silent for too long (code ETIMEDOUT) is an error that names the call it was in.
+    /// crashes or is silent for too long (code ETIMEDOUT) is an error that names the call it was
+    /// in.
     [[nodiscard]] Result<Json> receive();
     /// The same with the descriptors that came beside it.
     [[nodiscard]] Result<Json> receive(std::vector<UniqueFd>& descriptors);
     [[nodiscard]] Result<> send(const Json& message, const std::vector<int>& descriptors = {});
-    /// Waits until it has ended by itself; an exit status other than 0 is an error.
+    /// Waits until it has ended by itself; an exit status other than 0 is an error. No longer than
+    /// its patience: drivers hang at the end of a process, too.
     [[nodiscard]] Result<> finish();
 
     [[nodiscard]] pid_t pid() const { return pid_; }
@@ -71,6 +73,8 @@ class Worker {
     [[nodiscard]] std::string where() const;
     [[nodiscard]] Result<> wait_for_message();
     [[nodiscard]] Error ended();
+    /// The status it ended with, for waitpid's macros.
+    [[nodiscard]] Result<int> wait_for_end();
 
     std::string task_;
     std::chrono::milliseconds patience_{};
@@ -97,7 +101,7 @@ class Channel {
     [[nodiscard]] Result<> send(const Error& error);
     /// From now on the process ends at once when memplate is gone, also in the middle of a call.
     void end_with_peer() const;
-    /// Where the name of the current call is noted: for Driver::note_calls_in and Nvml's.
+    /// Where the name of the current call is noted: for Driver::note_calls_in and Nvml::load.
     [[nodiscard]] char* note() const;
 
   private:

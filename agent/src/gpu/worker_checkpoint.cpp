@@ -29,12 +29,6 @@ void add_from_nvml(const Nvml& nvml, const std::string& uuid, pid_t pid, Json& d
     description["free"] = memory->free;
     lists(nvml, *device, false, pid, description);
     description["mps"] = lists(nvml, *device, true, pid, description);
-    unsigned current = 0;
-    unsigned pending = 0;
-    description["mig"] =
-        nvml.calls.nvmlDeviceGetMigMode != nullptr &&
-        nvml.calls.nvmlDeviceGetMigMode(*device, &current, &pending) == nvml_success &&
-        current != 0;
 }
 
 Result<Json> inspect(const Driver& driver, const Nvml* nvml, pid_t pid) {
@@ -53,7 +47,7 @@ Result<Json> inspect(const Driver& driver, const Nvml* nvml, pid_t pid) {
         TRY_ASSIGN(const std::string uuid, driver.uuid(device));
         std::array<char, 256> name{};
         TRY_CUDA(driver, cuDeviceGetName, (name.data(), name.size(), device));
-        Json description{{"uuid", uuid}, {"name", name.data()}};
+        Json description{{"uuid", uuid}, {"name", name.data()}, {"mig", uuid.starts_with("MIG-")}};
         if (nvml != nullptr) add_from_nvml(*nvml, uuid, pid, description);
         answer["devices"].push_back(std::move(description));
     }
@@ -112,7 +106,7 @@ Result<> checkpoint_task(Channel& channel, const Json&) {
     // Restoring needs the device to be initialised by somebody.
     TRY(driver.initialize());
     TRY_ASSIGN(const int version, driver.version());
-    const auto nvml = Nvml::load();
+    const auto nvml = Nvml::load(CallNote(channel.note()));
     const Nvml* told_by = nvml ? &*nvml : nullptr;
     Json ready{{"library", driver.path()}, {"cuda", version}};
     if (nvml) {

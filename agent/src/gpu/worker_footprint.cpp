@@ -2,7 +2,6 @@
 //
 // The tasks "footprint" (one of N processes on a device) and "nvml" (what NVML says of it).
 #include <array>
-#include <cstring>
 #include <optional>
 
 #include "gpu/device_memory.h"
@@ -97,23 +96,14 @@ class Function {
     std::optional<Dnn> dnn_;
 };
 
-Result<Json> read_device(const Nvml& nvml, NvmlDevice device, char* note) {
-    const auto noted = [&](const char* call, auto&& function) {
-        std::strncpy(note, call, 63);
-        auto result = function();
-        *note = 0;
-        return result;
-    };
-    TRY_ASSIGN(const NvmlMemory memory,
-               noted("nvmlDeviceGetMemoryInfo", [&] { return nvml.memory(device); }));
+Result<Json> read_device(const Nvml& nvml, NvmlDevice device) {
+    TRY_ASSIGN(const NvmlMemory memory, nvml.memory(device));
     Json reading = {{"used_bytes", memory.used},
                     {"free_bytes", memory.free},
                     {"total_bytes", memory.total},
                     {"processes", Json::array()}};
     for (const bool mps : {false, true}) {
-        const auto list = noted(mps ? "nvmlDeviceGetMPSComputeRunningProcesses_v3"
-                                    : "nvmlDeviceGetComputeRunningProcesses_v3",
-                                [&] { return nvml.processes(device, mps); });
+        const auto list = nvml.processes(device, mps);
         if (!list && list.error().kind != ErrorKind::unsupported)
             return std::unexpected(list.error());
         if (!list) continue;
@@ -152,14 +142,12 @@ Result<> footprint_task(Channel& channel, const Json& request) {
 }
 
 Result<> nvml_task(Channel& channel, const Json& request) {
-    std::strncpy(channel.note(), "nvmlInit_v2", 63);
-    TRY_ASSIGN(const Nvml nvml, Nvml::load());
+    TRY_ASSIGN(const Nvml nvml, Nvml::load(CallNote(channel.note())));
     TRY_ASSIGN(const NvmlDevice device, nvml.device(request.value("uuid", "")));
-    *channel.note() = 0;
     while (true) {
         TRY_ASSIGN(const Json message, channel.receive());
         if (message.value("type", "") == "end") return {};
-        TRY_ASSIGN(const Json reading, read_device(nvml, device, channel.note()));
+        TRY_ASSIGN(const Json reading, read_device(nvml, device));
         TRY(channel.send(reading));
     }
 }

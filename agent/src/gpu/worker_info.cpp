@@ -20,14 +20,8 @@ constexpr std::array compute_modes = {"default", "exclusive-thread", "prohibited
 void add_from_nvml(const Nvml& nvml, const std::string& uuid, Json& device) {
     const auto handle = nvml.device(uuid);
     if (!handle) return;
-    int enabled = 0;
-    if (nvml.calls.nvmlDeviceGetPersistenceMode(*handle, &enabled) == nvml_success)
-        device["persistence"] = enabled != 0;
-    unsigned current = 0;
-    unsigned pending = 0;
-    if (nvml.calls.nvmlDeviceGetMigMode != nullptr &&
-        nvml.calls.nvmlDeviceGetMigMode(*handle, &current, &pending) == nvml_success)
-        device["mig"] = current != 0;
+    if (const auto enabled = nvml.persistence(*handle)) device["persistence"] = *enabled;
+    if (const auto divided = nvml.mig(*handle)) device["mig"] = *divided;
     if (const auto memory = nvml.memory(*handle)) device["used_bytes"] = memory->used;
 }
 
@@ -56,7 +50,14 @@ Result<Json> describe_device(const Driver& driver, int ordinal, const Nvml* nvml
     description["posix_handles"] = number(attribute_posix_handle).value_or(0) != 0;
     description["ipc_events"] = number(attribute_ipc_event).value_or(0) != 0;
     if (nvml != nullptr) add_from_nvml(*nvml, uuid, description);
+    if (uuid.starts_with("MIG-")) description["mig"] = true;  // NVML tells it of whole GPUs
     return description;
+}
+
+Result<int> loading_mode(const Driver& driver) {
+    int mode = 0;
+    TRY_CUDA(driver, cuModuleGetLoadingMode, (&mode));
+    return mode;
 }
 
 Json describe_checkpoint(const Driver& driver) {
@@ -109,7 +110,7 @@ Result<> info_task(Channel& channel, const Json&) {
     TRY(driver.initialize());
     TRY_ASSIGN(const int version, driver.version());
     Json info = {{"driver", {{"library", driver.path()}}}};
-    const auto nvml = Nvml::load();
+    const auto nvml = Nvml::load(CallNote(channel.note()));
     if (nvml) {
         if (const auto text = nvml->driver_version()) info["driver"]["version"] = *text;
     }
@@ -117,11 +118,10 @@ Result<> info_task(Channel& channel, const Json&) {
         info["driver"]["kernel_module"] = text->substr(0, text->find('\n'));
     info["cuda"] = version;
     info["cuda_text"] = cuda_version_text(version);
-    int mode = 0;
     if (driver.calls.cuModuleGetLoadingMode == nullptr)
         info["module_loading"] = "eager";  // before 11.7 there was nothing else
-    else if (driver.calls.cuModuleGetLoadingMode(&mode) == cuda_success)
-        info["module_loading"] = mode == loading_lazy ? "lazy" : "eager";
+    else if (const auto mode = loading_mode(driver))
+        info["module_loading"] = *mode == loading_lazy ? "lazy" : "eager";
     info["checkpoint"] = describe_checkpoint(driver);
     info["nvml"] = nvml ? Json{{"available", true}}
                         : Json{{"available", false}, {"reason", nvml.error().message}};

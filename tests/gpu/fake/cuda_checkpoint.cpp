@@ -9,6 +9,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
@@ -63,7 +64,9 @@ struct Saved {
 
 struct Service {
     sem_t wake_up{};
-    std::atomic<int> wanted = 0;
+    // Requests that signals announced and nobody has served; 0: none. Two may come at once.
+    std::array<std::atomic<int>, 64> wanted{};
+    std::atomic<unsigned> announced = 0;
     int state = process_running;
     std::vector<Saved> saved;
 };
@@ -163,15 +166,19 @@ Json serve(const Json& request) {
 }
 
 void wake_up(int, siginfo_t* info, void*) {
-    service().wanted = info->si_value.sival_int;
+    auto& wanted = service().wanted;
+    wanted[service().announced++ % wanted.size()] = info->si_value.sival_int;
     ::sem_post(&service().wake_up);
 }
 
 void serve_forever() {
-    while (true) {
+    auto& wanted = service().wanted;
+    for (unsigned served = 0;; ++served) {
         while (::sem_wait(&service().wake_up) != 0) {
         }
-        const int number = service().wanted;
+        int number = 0;
+        while ((number = wanted[served % wanted.size()].exchange(0)) == 0)
+            std::this_thread::yield();
         write_file(file_of("answer", number), serve(take_file(file_of("request", number))));
     }
 }
@@ -192,7 +199,7 @@ CudaResult ask(int pid, const Json& request, int* process_state = nullptr) {
     if (!listens(pid)) return invalid_value;
     unsigned random = 0;
     (void)!::getrandom(&random, sizeof random, 0);
-    const int number = static_cast<int>(random >> 1);
+    const int number = static_cast<int>(random >> 1 | 1);
     write_file(file_of("request", number), request);
     sigval value{};
     value.sival_int = number;

@@ -130,7 +130,9 @@ FAKE_EXPORT CudaResult cuDeviceGetUuid(CudaUuid* uuid, CudaDevice device) {
 }
 
 FAKE_EXPORT CudaResult cuDeviceGetUuid_v2(CudaUuid* uuid, CudaDevice device) {
-    return cuDeviceGetUuid(uuid, device);
+    const CudaResult result = cuDeviceGetUuid(uuid, device);
+    if (result == cuda_success && settings().devices[device].mig) uuid->bytes[0] = 1;
+    return result;
 }
 
 FAKE_EXPORT CudaResult cuDeviceGetAttribute(int* value, int attribute, CudaDevice device) {

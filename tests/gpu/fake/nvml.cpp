@@ -117,8 +117,9 @@ FAKE_EXPORT NvmlResult nvmlDeviceGetComputeMode(NvmlDevice device, int* mode) {
 FAKE_EXPORT NvmlResult nvmlDeviceGetMigMode(NvmlDevice device, unsigned* current,
                                             unsigned* pending) {
     FAKE_ENTER();
-    *current = *pending = describe(device).mig ? 1 : 0;
-    return nvml_success;
+    *current = *pending = 0;
+    // The mode is that of a whole GPU.
+    return describe(device).mig ? nvml_not_supported : nvml_success;
 }
 
 FAKE_EXPORT NvmlResult nvmlDeviceGetComputeRunningProcesses_v3(NvmlDevice device, unsigned* count,

@@ -37,7 +37,9 @@ Settings read_settings() {
     for (const auto& entry : json.value("devices", nlohmann::json::array({{}}))) {
         const auto object = entry.is_object() ? entry : nlohmann::json::object();
         char uuid[64];
-        std::snprintf(uuid, sizeof uuid, "GPU-00000000-0000-0000-0000-%012d", number++);
+        const bool mig = object.value("mig", false);
+        std::snprintf(uuid, sizeof uuid, "%s000000-0000-0000-0000-%012d", mig ? "MIG-01" : "GPU-00",
+                      number++);
         result.devices.push_back({
             .name = object.value("name", "Fake GPU"),
             .uuid = uuid,
@@ -46,7 +48,7 @@ Settings read_settings() {
             .mps_context_bytes = object.value("mps_context_mb", 16ULL) * mebibyte,
             .module_bytes = object.value("module_mb", 8ULL) * mebibyte,
             .compute_mode = object.value("compute_mode", 0),
-            .mig = object.value("mig", false),
+            .mig = mig,
             .persistence = object.value("persistence", true),
         });
     }

@@ -34,11 +34,25 @@ unsigned hooks_used = 0;
 bool hooks_locked = false;
 /// Descriptors of files that were opened.
 unsigned long open_files[most_descriptors / 64];
-/// Zero after a fork.
+/// Zero after a fork, unlike the number that is kept here.
 int* process = nullptr;
+int known_process = 0;
+
+memplate_gpu_event* new_event(unsigned kind, unsigned slots);
+void finish(memplate_gpu_event* event, unsigned long long end_ns);
 
 int process_number() {
-    if (*process == 0) *process = static_cast<int>(system_call(SYS_getpid));
+    if (*process != 0) return *process;
+    *process = static_cast<int>(system_call(SYS_getpid));
+    const int parent = known_process;
+    known_process = *process;
+    if (parent == 0 || parent == *process) return *process;
+    if (memplate_gpu_event* event = new_event(MEMPLATE_GPU_FORKED, 1)) {
+        event->pid = parent;
+        event->arguments[0] = *process;
+        event->begin_ns = now_ns();
+        finish(event, event->begin_ns);
+    }
     return *process;
 }
 
@@ -50,11 +64,12 @@ unsigned thread_number() {
 }
 
 memplate_gpu_event* new_event(unsigned kind, unsigned slots) {
+    const int number = process_number();  // of a child it tells first that it was forked
     const unsigned long long at = __atomic_fetch_add(&file->next, slots, __ATOMIC_RELAXED);
     if (at + slots > TraceFile::slots) return nullptr;
     memplate_gpu_event* event = &file->events[at];
     event->kind = kind;
-    event->pid = process_number();
+    event->pid = number;
     return event;
 }
 
