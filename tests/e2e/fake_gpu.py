@@ -51,3 +51,12 @@ def memplate(tmp_path):
 @pytest.fixture
 def gpu(tmp_path):
     return FakeGpu(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory):
+    """Skips where memplate was built without nvcc, so that it has nothing to launch."""
+    folder = tmp_path_factory.mktemp("kernels")
+    info = Memplate(folder).json("gpu", "info", env=FakeGpu(folder).environment)
+    if not info["kernels"]:
+        pytest.skip("memplate was built without nvcc")

@@ -7,7 +7,9 @@ import subprocess
 import time
 
 import pytest
-from fake_gpu import gpu, memplate  # noqa: F401
+from fake_gpu import gpu, kernels, memplate  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("kernels")
 
 WORKER = ["clone", "exec", "link", "set_up", "library_load"]
 DEVICE = ["cuinit", "context", "module_load", "function", "allocation"]

@@ -12,7 +12,9 @@ import time
 
 import pytest
 from conftest import REPOSITORY
-from fake_gpu import FakeGpu
+from fake_gpu import FakeGpu, kernels  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("kernels")
 
 MB = 1 << 20
 FAKES = REPOSITORY / "tests" / "gpu" / "fake"  # nvidia-cuda-mps-control

@@ -10,7 +10,9 @@ import subprocess
 import time
 
 import pytest
-from fake_gpu import FakeGpu
+from fake_gpu import FakeGpu, kernels  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("kernels")
 
 COPIES = ["pipe", "unix", "tcp", "shm", "shm-pinned"]
 HANDS_OVER = ["ipc", "ipc-kept", "vmm-fd", "streams"]
