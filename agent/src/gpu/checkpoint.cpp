@@ -2,6 +2,7 @@
 #include "gpu/checkpoint.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -74,7 +75,7 @@ std::string settle(const Context& context, pid_t pid) {
         return fmt::format("it is checkpointed; memplate gpu restore {} brings it back", pid);
     if (use->state == ProcessState::failed)
         return "its state on the GPU is lost: end it and start it again";
-    return "it is gone";
+    return ::kill(pid, 0) == 0 ? "the driver does not tell its state" : "it is gone";
 }
 
 Failure settled(const Context& context, pid_t pid, const CheckpointOptions& options, Error error) {

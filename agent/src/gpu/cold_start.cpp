@@ -52,7 +52,6 @@ struct Samples {
     using Phase = std::pair<std::string, std::vector<double>>;
     std::vector<Phase> phases;  ///< in their order
     std::vector<double> total_ms;
-    std::vector<double> covered_percent;
     std::vector<double> exit_ms;
     std::vector<double> copy_gb_per_s;
     Json page_cache_bytes;
@@ -182,9 +181,9 @@ void Measurement::keep_stamps(const Worker& worker, const Json& stamps, int64_t 
                                             static_cast<double>(std::max<int64_t>(at - begin, 1)));
         end(stamp[0], at);
     }
-    const double total = in_ms(answered_ns - worker.cloned_ns());
-    samples.total_ms.push_back(total);
-    samples.covered_percent.push_back(100 * in_ms(begin - worker.cloned_ns()) / total);
+    // Short, unless the machine is so busy that memplate has to wait for a processor.
+    end("answer", answered_ns);
+    samples.total_ms.push_back(in_ms(answered_ns - worker.cloned_ns()));
 }
 
 std::string Measurement::label_of(const StartVariant& variant) const {
@@ -241,7 +240,6 @@ Json Measurement::report(Json info) const {
                       {"page_cache", variant.page_cache},
                       {"phases", phases},
                       {"total_ms", statistics(samples.total_ms)},
-                      {"covered_percent", statistics(samples.covered_percent)},
                       {"exit_ms", statistics(samples.exit_ms)},
                       {"copy_gb_per_s", statistics(samples.copy_gb_per_s)},
                       {"jit_cache_bytes", samples.jit_cache_bytes}};

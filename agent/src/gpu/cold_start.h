@@ -52,13 +52,12 @@ struct ColdStartOptions {
 /// "cudnn": {"library", "version"} | {"missing"}}, "module_loading": {"lazy" | "eager": what the
 /// driver says of it}, "variants": [{"name", "label" (how it differs from the first), "module",
 /// "loading", "copy", "page_cache", "phases": [{"name", "title", "ms"}], "total_ms",
-/// "covered_percent" (the phases' sum of the total), "exit_ms", "copy_gb_per_s" (10^9 B/s),
-/// "page_cache_bytes":
-/// {"cached", "kept"}, "jit_cache_bytes": {"before", "after"}}], "notes": [text]}. All of _ms,
-/// _percent and _per_s are statistics.h's; bytes are those of the last run.
+/// "exit_ms", "copy_gb_per_s" (10^9 B/s), "page_cache_bytes": {"cached", "kept"},
+/// "jit_cache_bytes": {"before", "after"}}], "notes": [text]}. All of _ms and _per_s are
+/// statistics.h's; bytes are those of the last run.
 ///
 /// The total is measured outside: from before clone(2) until memplate has the answer. Phases are
-/// stamps of one clock, each begins where the one before it ends.
+/// stamps of one clock, each begins where the one before it ends: their sum is the total.
 [[nodiscard]] Result<Json> measure_cold_starts(const Context& context,
                                                const ColdStartOptions& options);
 

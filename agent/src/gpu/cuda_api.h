@@ -158,7 +158,6 @@ inline constexpr unsigned ipc_lazy_peer_access = 1;
       (void* shareable, AllocationHandle, int handle_type, unsigned long long flags))              \
     X(must, cuMemImportFromShareableHandle,                                                        \
       (AllocationHandle * handle, void* shareable, int handle_type))                               \
-    X(may, cuCheckpointProcessGetRestoreThreadId, (int pid, int* tid))                             \
     X(may, cuCheckpointProcessGetState, (int pid, int* state))                                     \
     X(may, cuCheckpointProcessLock, (int pid, CheckpointLockArguments*))                           \
     X(may, cuCheckpointProcessCheckpoint, (int pid, CheckpointArguments*))                         \

@@ -36,10 +36,13 @@ std::vector<std::string> environment_of(const Function& function) {
     constexpr std::string_view path = "LD_LIBRARY_PATH=";
     const auto given = std::ranges::find_if(
         environment, [&](const std::string& entry) { return entry.starts_with(path); });
-    if (given == environment.end())
-        environment.push_back(fmt::format("{}{}", path, driver_folder));
-    else
-        *given = fmt::format("{}{}:{}", path, driver_folder, given->substr(path.size()));
+    std::string folders(driver_folder);
+    if (given != environment.end()) {
+        // An empty entry of the list would be the working directory.
+        if (given->size() > path.size()) folders += ":" + given->substr(path.size());
+        environment.erase(given);
+    }
+    environment.push_back(fmt::format("{}{}", path, folders));
     return environment;
 }
 

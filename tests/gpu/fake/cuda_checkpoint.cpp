@@ -238,12 +238,6 @@ FAKE_EXPORT CudaResult cuCheckpointProcessGetState(int pid, int* process_state) 
     return ask(pid, {{"do", "state"}}, process_state);
 }
 
-FAKE_EXPORT CudaResult cuCheckpointProcessGetRestoreThreadId(int pid, int* tid) {
-    FAKE_ENTER();
-    *tid = pid;
-    return ask(pid, {{"do", "state"}});
-}
-
 FAKE_EXPORT CudaResult cuCheckpointProcessLock(int pid, CheckpointLockArguments* arguments) {
     FAKE_ENTER();
     return ask(pid,
