@@ -12,11 +12,8 @@ import textwrap
 import time
 
 import pytest
+from memory_groups import LIMIT, PEAK, ROOT, V2
 
-V2 = pathlib.Path("/sys/fs/cgroup/cgroup.controllers").exists()
-ROOT = pathlib.Path("/sys/fs/cgroup" if V2 else "/sys/fs/cgroup/memory")
-PEAK = "memory.peak" if V2 else "memory.max_usage_in_bytes"
-LIMIT = "memory.max" if V2 else "memory.limit_in_bytes"
 ID = "f00d" + "0" * 56 + "beef"
 
 # Finds its own cgroup; then whatever the test adds.

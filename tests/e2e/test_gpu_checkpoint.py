@@ -301,6 +301,14 @@ def test_a_failed_checkpoint_is_undone(memplate, gpu, step, fault):
     assert process.get("/verify") == "as loaded"
 
 
+def test_a_checkpoint_that_only_says_so(memplate, gpu):
+    process = gpu.start()
+    gpu.set(calls={CALLS["checkpoint"]: {"skip": True}})
+    message = error(memplate, gpu, "checkpoint", process.pid)
+    assert "and it is none" in message and message.endswith("it was unlocked and runs on")
+    assert process.get("/verify") == "as loaded"
+
+
 @pytest.mark.parametrize("fault", [{"result": 999}, {"hang": True}, {"crash": True}])
 def test_a_failed_restore_leaves_it_checkpointed(memplate, gpu, fault):
     process = gpu.start()

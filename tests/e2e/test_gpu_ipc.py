@@ -11,6 +11,7 @@ import time
 
 import pytest
 from fake_gpu import FakeGpu, kernels  # noqa: F401
+from memory_groups import LIMIT, groups  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -167,6 +168,25 @@ def test_sizes_that_do_not_fit_are_left_out(memplate, gpu):
     assert left["bytes"] == 128 << 20 and "of device memory" in left["reason"]
     alone = memplate.error(*command("--size", "128M"), env=gpu.environment)
     assert "needs 640 MiB of device memory" in alone
+
+
+def test_sizes_that_the_host_has_no_room_for_are_left_out(memplate, gpu, groups):
+    folder = groups("memplate-ipc")
+    (folder / LIMIT).write_text(str(128 << 20))
+    enter = f"echo $$ > {folder}/cgroup.procs && exec \"$@\""
+    done = subprocess.run(
+        ["/bin/sh", "-c", enter, "sh", memplate.binary,
+         *command("--size", "4K", "--size", "64M", "--transports", "shm", "--json")],
+        env={**memplate.environment, **gpu.environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert {one["bytes"] for one in report["results"]} == {4096}
+    (left,) = report["left_out"]
+    assert left["bytes"] == 64 << 20 and "needs 192 MiB of host memory" in left["reason"]
 
 
 CALLS = [

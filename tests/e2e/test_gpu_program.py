@@ -295,6 +295,30 @@ def test_interrupted(memplate, gpu, backend):
     assert below and not any(os.path.exists(f"/proc/{pid}") for pid in below)
 
 
+@pytest.mark.parametrize("end", ["interrupted", "cut"])
+def test_what_left_its_parent_is_ended_too(memplate, gpu, tmp_path, end):
+    left = tmp_path / "left"
+    script = f"setsid sleep 60000 & echo $! > {left}.new; mv {left}.new {left}"
+    duration = ("--duration", "2") if end == "cut" else ()
+    process = subprocess.Popen(
+        [memplate.binary, "gpu", "cold-start", *duration, "--", "/bin/sh", "-c",
+         f"/bin/sh -c '{script}'; exec sleep 60000"],
+        env={**memplate.environment, **gpu.environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 30
+    while not left.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if end == "interrupted":
+        process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == (130 if end == "interrupted" else 0), error
+    assert not os.path.exists(f"/proc/{left.read_text().strip()}")
+
+
 def test_what_does_not_belong_together_is_refused(memplate, gpu):
     def refused(*arguments):
         return memplate.error("gpu", "cold-start", *arguments, expect=2, env=gpu.environment)

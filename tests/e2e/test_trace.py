@@ -22,10 +22,7 @@ import urllib.request
 import pytest
 
 from conftest import build, request
-
-V2 = pathlib.Path("/sys/fs/cgroup/cgroup.controllers").exists()
-ROOT = pathlib.Path("/sys/fs/cgroup" if V2 else "/sys/fs/cgroup/memory")
-PEAK = "memory.peak" if V2 else "memory.max_usage_in_bytes"
+from memory_groups import PEAK, ROOT, V2, groups  # noqa: F401
 
 # Stamps its own steps with the clock of the trace.
 SERVER = """
@@ -69,37 +66,6 @@ def scratch(memplate):
     folder.mkdir()
     yield folder
     subprocess.run(["rm", "-rf", str(folder)], check=True)
-
-
-@pytest.fixture
-def groups():
-    """Makes memory cgroups; removes them again."""
-    made = []
-
-    def make(path):
-        folder = ROOT / path
-        if folder.exists():  # of a run that was killed
-            for pid in (folder / "cgroup.procs").read_text().split():
-                os.kill(int(pid), signal.SIGKILL)
-            remove(folder)
-        folder.mkdir()
-        made.append(folder)
-        if V2:
-            (folder.parent / "cgroup.subtree_control").write_text("+memory")
-        return folder
-
-    def remove(folder):
-        deadline = time.monotonic() + 10
-        while folder.exists():
-            try:
-                folder.rmdir()
-            except OSError:  # its last process is still ending
-                assert time.monotonic() < deadline, f"{folder} stays busy"
-                time.sleep(0.02)
-
-    yield make
-    for folder in reversed(made):
-        remove(folder)
 
 
 class Trace:

@@ -174,29 +174,32 @@ class BpfTracer : public ProgramTracer {
         const auto set = stopped.event.kind == MEMPLATE_GPU_DRIVER
                              ? set_driver(stopped.event, trace)
                              : set_entry_point(stopped, trace);
-        const bool there = let_go_on(pid);
+        const auto let_go_ns = let_go_on(pid);
         trace.events.push_back({.kind = ProgramEvent::Kind::held,
                                 .begin_ns = static_cast<int64_t>(stopped.event.begin_ns),
-                                .end_ns = monotonic_ns(),
+                                .end_ns = let_go_ns.value_or(monotonic_ns()),
                                 .pid = pid});
-        if (!there) return {};  // somebody has killed it meanwhile
+        if (!let_go_ns) return {};  // somebody has killed it meanwhile
         return set;
     }
 
-    /// False: it has ended. A signal to go on that comes before the one to stop would be lost.
-    static bool let_go_on(pid_t pid) {
+    /// When: before it can run, which on a busy machine is long before kill() returns. Nothing: it
+    /// has ended. A signal to go on that comes before the one to stop would be lost.
+    static std::optional<int64_t> let_go_on(pid_t pid) {
         const auto proc = proc::open_host();
         const int64_t deadline = monotonic_ns() + stop_patience_ns;
         bool ended = false;
         while (proc && monotonic_ns() < deadline) {
             const auto now = proc::stat(proc->get(), pid);
-            if (!now) return false;
+            if (!now) return {};
             ended = now->state == 'Z';  // its main thread, at least
             if (ended || now->state == 'T') break;
             ::usleep(100);
         }
+        const int64_t let_go_ns = monotonic_ns();
         ::kill(pid, SIGCONT);
-        return !ended;
+        if (ended) return {};
+        return let_go_ns;
     }
 
     Result<> set_driver(const memplate_gpu_event& event, ProgramTrace& trace) {

@@ -170,6 +170,9 @@ Result<CheckpointReport> checkpoint_process(const Context& context, Checkpointer
     const auto after = checkpointer.inspect(pid);
     if (!after) return settled(context, pid, options, Error(after.error()));
     report.after = after->state.value_or(ProcessState::failed);
+    if (report.after != ProcessState::checkpointed)
+        return settled(context, pid, options,
+                       fail("the driver called its checkpoint successful, and it is none").error());
     report.devices = devices_of(active, *after);
     step.device_bytes = sum(report.devices);
     report.steps.push_back(std::move(step));

@@ -4,12 +4,12 @@
 #include <unistd.h>
 
 #include <cstring>
-#include <filesystem>
 #include <map>
 
 #include "gpu/inject/trace_file.h"
 #include "gpu/program_trace.h"
 #include "util/fd.h"
+#include "util/installed.h"
 
 namespace memplate::gpu {
 namespace {
@@ -19,25 +19,13 @@ using inject::TraceFile;
 constexpr const char* library_name = "libmemplate-gpu-trace.so";
 constexpr const char* library_variable = "MEMPLATE_GPU_TRACE_LIBRARY";
 
-/// Beside memplate, else in lib/memplate.
 Result<std::string> find_library() {
-    std::vector<std::filesystem::path> candidates;
-    if (const char* named = std::getenv(library_variable); named != nullptr && *named != '\0') {
-        candidates.emplace_back(named);
-    } else {
-        std::error_code error;
-        const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
-        if (error) return fail(fmt::format("/proc/self/exe: {}", error.message()));
-        const auto folder = self.parent_path();
-        candidates.push_back(folder / library_name);
-        candidates.push_back(folder.parent_path() / "lib/memplate" / library_name);
+    auto path = find_installed(library_name, "lib/memplate", library_variable, R_OK);
+    if (!path) {
+        path.error().kind = ErrorKind::unsupported;
+        path.error().message += " (it is built for x86-64 only)";
     }
-    for (const auto& path : candidates)
-        if (::access(path.c_str(), R_OK) == 0) return path.string();
-    return fail(ErrorKind::unsupported,
-                fmt::format("{}: not found (it is built for x86-64 only); install it beside "
-                            "memplate, or set {}",
-                            candidates.front().string(), library_variable));
+    return path;
 }
 
 class InjectingTracer : public ProgramTracer {

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gpu/ipc.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <map>
 
+#include "gpu/checkpoint_obstacles.h"
 #include "gpu/ipc_pair.h"
 #include "util/clock.h"
+#include "util/proc.h"
 #include "util/stats.h"
 #include "util/text.h"
 
@@ -131,6 +135,26 @@ uint64_t device_bytes(const std::vector<Transport>& list, uint64_t bytes) {
     return buffers * std::max(bytes, uint64_t{2} << 20);
 }
 
+/// Host memory that they take: a buffer for each end, and what both share.
+uint64_t host_bytes(const std::vector<Transport>& list, uint64_t bytes) {
+    return bytes *
+           (2 + static_cast<uint64_t>(std::ranges::count(list, Kind::memory, &Transport::kind)));
+}
+
+/// Why messages of that size have no room; empty if they have.
+Result<std::string> why_no_room(const std::vector<Transport>& list, uint64_t bytes,
+                                uint64_t device_free) {
+    constexpr const char* format = "needs {} of {} memory, {} are {}";
+    if (const uint64_t needed = device_bytes(list, bytes); needed > device_free)
+        return fmt::format(format, format_size(needed), "device", format_size(device_free), "free");
+    TRY_ASSIGN(const UniqueFd proc, proc::open_host());
+    TRY_ASSIGN(const uint64_t available, host_memory_available(proc.get(), ::getpid()));
+    if (const uint64_t needed = host_bytes(list, bytes); needed > available)
+        return fmt::format(format, format_size(needed), "host", format_size(available),
+                           "available");
+    return std::string();
+}
+
 void add_set_up(Json& set_up, uint64_t bytes, const Answers& answers) {
     for (const auto& [end, answer] :
          {std::pair{"sender", &answers.sender}, std::pair{"receiver", &answers.receiver}})
@@ -196,11 +220,9 @@ Result<Json> run_ipc(const Context& context, const IpcOptions& options) {
     TRY_ASSIGN(Plan plan, plan_of(options, device, pair.begun()));
     const auto free = pair.begun().sender.value("free_bytes", uint64_t{0});
     for (const uint64_t bytes : options.sizes) {
-        if (const uint64_t needed = device_bytes(plan.list, bytes); needed > free) {
-            plan.left_out.push_back(
-                {{"bytes", bytes},
-                 {"reason", fmt::format("needs {} of device memory, {} are free",
-                                        format_size(needed), format_size(free))}});
+        TRY_ASSIGN(const std::string reason, why_no_room(plan.list, bytes, free));
+        if (!reason.empty()) {
+            plan.left_out.push_back({{"bytes", bytes}, {"reason", reason}});
             continue;
         }
         TRY(measure(context, options, plan, bytes, pair, report));

@@ -3,6 +3,9 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <array>
 
@@ -14,6 +17,7 @@ namespace memplate::gpu {
 namespace {
 
 constexpr int drain_ms = 20;
+constexpr int most_generations = 100;
 
 Result<std::unique_ptr<ProgramTracer>> make_tracer(const Context& context,
                                                    ProgramOptions::Backend backend,
@@ -28,12 +32,36 @@ Result<std::unique_ptr<ProgramTracer>> make_tracer(const Context& context,
     return other;
 }
 
-/// The program with all that it has started.
+/// While it lives, processes whose parents have ended become our children instead of init's.
+class Subreaper {
+  public:
+    Subreaper() {
+        ::prctl(PR_GET_CHILD_SUBREAPER, &before_);
+        ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+    }
+    Subreaper(const Subreaper&) = delete;
+    Subreaper& operator=(const Subreaper&) = delete;
+    ~Subreaper() { ::prctl(PR_SET_CHILD_SUBREAPER, before_); }
+
+  private:
+    int before_ = 0;
+};
+
+/// The program with all that it has started, of which some may have left it. Until there is none:
+/// they may start others meanwhile.
 void kill_all(const Command& command) {
-    std::vector<pid_t> below;
-    if (const auto proc = proc::open_host()) below = proc::descendants(proc->get(), command.pid());
-    command.kill();
-    for (const pid_t pid : below) ::kill(pid, SIGKILL);
+    const auto proc = proc::open_host();
+    for (int round = 0; proc && round < most_generations; ++round) {
+        bool found = false;
+        for (const pid_t pid : proc::descendants(proc->get(), ::getpid())) {
+            if (pid == command.pid() || ::waitpid(pid, nullptr, WNOHANG) == pid) continue;
+            found = true;
+            ::kill(pid, SIGKILL);
+        }
+        command.kill();
+        if (!found) return;
+        ::usleep(1000);
+    }
 }
 
 /// Until the program has ended, or is to be ended.
@@ -63,6 +91,7 @@ Result<> watch(const Context& context, const ProgramOptions& options, const Comm
 
 Result<ProgramTrace> trace_program(const Context& context, const ProgramOptions& options) {
     ProgramTrace trace;
+    const Subreaper subreaper;
     std::string reason;
     TRY_ASSIGN(const auto tracer, make_tracer(context, options.backend, reason));
     TRY_ASSIGN(Command command,

@@ -13,10 +13,10 @@
 
 #include <array>
 #include <cstring>
-#include <filesystem>
 
 #include "gpu/channel_page.h"
 #include "util/clock.h"
+#include "util/installed.h"
 #include "util/message.h"
 
 namespace memplate::gpu {
@@ -84,30 +84,13 @@ std::vector<std::string> environment_with(const std::vector<std::string>& added)
     return result;
 }
 
-Result<std::string> find_worker() {
-    std::vector<std::string> candidates;
-    if (const char* named = std::getenv("MEMPLATE_GPU_WORKER");
-        named != nullptr && *named != '\0') {
-        candidates.emplace_back(named);
-    } else {
-        std::error_code error;
-        const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
-        if (error) return fail(fmt::format("/proc/self/exe: {}", error.message()));
-        const auto folder = self.parent_path();
-        candidates.push_back((folder / program).string());
-        candidates.push_back((folder.parent_path() / "libexec/memplate" / program).string());
-    }
-    for (const auto& path : candidates)
-        if (::access(path.c_str(), X_OK) == 0) return path;
-    return fail(fmt::format("{}: not found; install it beside memplate, or set MEMPLATE_GPU_WORKER",
-                            candidates.front()));
-}
-
 Result<Worker> Worker::start(const Context& context, Start start) {
-    TRY_ASSIGN(const std::string path, find_worker());
+    TRY_ASSIGN(const std::string path,
+               find_installed(program, "libexec/memplate", "MEMPLATE_GPU_WORKER", X_OK));
     Worker worker;
     worker.task_ = std::move(start.task);
     worker.patience_ = start.patience;
+    worker.patience_option_ = std::move(start.patience_option);
     worker.stop_ = context.stop;
 
     std::array<int, 2> ends{};
@@ -158,6 +141,7 @@ Result<Worker> Worker::start(const Context& context, Start start) {
 Worker::Worker(Worker&& other) noexcept
     : task_(std::move(other.task_)),
       patience_(other.patience_),
+      patience_option_(std::move(other.patience_option_)),
       stop_(std::move(other.stop_)),
       pid_(std::exchange(other.pid_, -1)),
       pidfd_(std::move(other.pidfd_)),
@@ -210,9 +194,9 @@ Result<> Worker::wait_for_message() {
         if (stop_.stop_requested()) return interrupted();
         if (ready > 0) return std::unexpected(ended());
         if (std::chrono::steady_clock::now() > deadline) {
-            Failure hung =
-                fail(fmt::format("the GPU worker hung{}: no answer in {} s (--timeout)", where(),
-                                 std::chrono::duration<double>(patience_).count()));
+            Failure hung = fail(fmt::format("the GPU worker hung{}: no answer in {} s{}", where(),
+                                            std::chrono::duration<double>(patience_).count(),
+                                            patience_option_));
             hung.error().code = ETIMEDOUT;
             return hung;
         }
@@ -264,8 +248,8 @@ Result<int> Worker::wait_for_end() {
         if (stop_.stop_requested()) return interrupted();
         if (std::chrono::steady_clock::now() > deadline) {
             Failure hung = fail(
-                fmt::format("the GPU worker hung{} at its end: it did not end in {} s (--timeout)",
-                            where(), std::chrono::duration<double>(patience_).count()));
+                fmt::format("the GPU worker hung{} at its end: it did not end in {} s{}", where(),
+                            std::chrono::duration<double>(patience_).count(), patience_option_));
             hung.error().code = ETIMEDOUT;
             return hung;
         }

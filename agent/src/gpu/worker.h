@@ -29,8 +29,9 @@ class Worker {
         std::vector<std::string> environment;  ///< "NAME=value" added to ours
         /// Longest silence before the worker is taken for hung and killed.
         std::chrono::milliseconds patience = std::chrono::seconds(60);
-        bool quiet = false;       ///< its standard error is dropped
-        bool watch_exec = false;  ///< for exec_done_ns()
+        std::string patience_option = " (--timeout)";  ///< what changes it, for the error
+        bool quiet = false;                            ///< its standard error is dropped
+        bool watch_exec = false;                       ///< for exec_done_ns()
         /// It goes on when the thread that starts it ends; the task calls Channel::end_with_peer().
         bool outlives_thread = false;
     };
@@ -78,6 +79,7 @@ class Worker {
 
     std::string task_;
     std::chrono::milliseconds patience_{};
+    std::string patience_option_;
     std::stop_token stop_;
     pid_t pid_ = -1;
     UniqueFd pidfd_;
@@ -111,8 +113,5 @@ class Channel {
 
 /// Our environment with `added`, "NAME=value" each, which wins.
 [[nodiscard]] std::vector<std::string> environment_with(const std::vector<std::string>& added);
-
-/// The worker's program: MEMPLATE_GPU_WORKER, else beside memplate, else in libexec/memplate.
-[[nodiscard]] Result<std::string> find_worker();
 
 }  // namespace memplate::gpu

@@ -15,8 +15,8 @@ Result<> info_task(Channel& channel, const Json& request);
 Result<> check_checkpoint_support(const Driver& driver);
 /// Serves a Checkpointer until it goes.
 Result<> checkpoint_task(Channel& channel, const Json& request);
-/// {"device", "ptx", "pinned", "weights_bytes", "cublas", "cudnn"} → {"stamps": [[phase, end in ns of
-/// CLOCK_MONOTONIC]]}, then, with what was computed verified, {"module_loading", "libraries":
+/// {"device", "ptx", "pinned", "weights_bytes", "cublas", "cudnn"} → {"stamps": [[phase, end in ns
+/// of CLOCK_MONOTONIC]]}, then, with what was computed verified, {"module_loading", "libraries":
 /// {"cublas" | "cudnn": {"library", "version"} | {"missing"}}, "files": mapped ones}.
 Result<> cold_start_task(Channel& channel, const Json& request);
 /// "context", "code" and "model" in that order, each answered when it is done, then "end".

@@ -52,8 +52,9 @@ Result<std::vector<sandbox::Bind>> gpu_binds(const std::string& driver_library) 
     for (const std::string& name : devices) {
         const std::string path = "/dev/" + name;
         struct stat status{};
-        if (name.starts_with("nvidia") && ::stat(path.c_str(), &status) == 0 &&
-            S_ISCHR(status.st_mode))
+        // The driver of displays is none of CUDA's.
+        if (name.starts_with("nvidia") && name != "nvidia-modeset" &&
+            ::stat(path.c_str(), &status) == 0 && S_ISCHR(status.st_mode))
             binds.push_back({path, path, true, true});
     }
     const std::string folder = driver_library.substr(0, driver_library.rfind('/'));

@@ -15,34 +15,15 @@
 
 #include <array>
 #include <cstdlib>
-#include <filesystem>
 #include <vector>
 
 #include "sandbox/message.h"
+#include "util/installed.h"
 
 namespace memplate::sandbox {
 namespace {
 
 constexpr const char* program = "memplate-keeper";
-
-Result<std::string> find_keeper() {
-    std::vector<std::string> candidates;
-    if (const char* named = std::getenv("MEMPLATE_KEEPER"); named != nullptr && *named != '\0') {
-        candidates.emplace_back(named);
-    } else {
-        std::error_code error;
-        const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
-        if (error) return fail(fmt::format("/proc/self/exe: {}", error.message()));
-        const auto folder = self.parent_path();
-        candidates.push_back((folder / program).string());
-        candidates.push_back((folder.parent_path() / "libexec/memplate" / program).string());
-    }
-    for (const auto& path : candidates) {
-        if (::access(path.c_str(), X_OK) == 0) return path;
-    }
-    return fail(fmt::format("{}: not found; install it beside memplate, or set MEMPLATE_KEEPER",
-                            candidates.front()));
-}
 
 /// All a started process needs, prepared before: it may call nothing but the kernel.
 struct Start {
@@ -130,7 +111,8 @@ Result<> run_start(Start& start) {
 
 Result<Keeper> launch_keeper(const std::string& id, const std::string& directory,
                              const UniqueFd& lock) {
-    TRY_ASSIGN(const std::string path, find_keeper());
+    TRY_ASSIGN(const std::string path,
+               find_installed(program, "libexec/memplate", "MEMPLATE_KEEPER", X_OK));
     TRY_ASSIGN(const UniqueFd null, open_at(AT_FDCWD, "/dev/null", O_RDWR));
     TRY_ASSIGN(const UniqueFd log,
                open_at(AT_FDCWD, directory + "/keeper.log", O_WRONLY | O_CREAT | O_APPEND, 0644));
