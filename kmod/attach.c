@@ -167,7 +167,7 @@ static int insert_pages(struct attachment *attachment, const struct piece *piece
 			return ret;
 		nr = (min(piece->end, attachment->table_end) - addr) >> PAGE_SHIFT;
 		left = nr;
-		ret = vm_insert_pages(piece->vma, addr, pages, &left);
+		ret = pmm_insert_pages(piece->vma, addr, pages, &left);
 		attachment->shared += nr - left;
 		pages += nr - left;
 		addr += (nr - left) << PAGE_SHIFT;

@@ -8,6 +8,7 @@
 
 #include <linux/memremap.h>
 #include <linux/mm.h>
+#include <linux/pagemap.h>
 #include <linux/sched/coredump.h>
 #include <linux/version.h>
 
@@ -79,6 +80,42 @@ static inline void pmm_zap(struct vm_area_struct *vma, unsigned long addr, unsig
 #else
 #error "neither zap_page_range nor zap_page_range_single is exported: 6.5 or later is needed"
 #endif
+
+/*
+ * vm_insert_pages(). Before 6.2 a large page of a file keeps a flag that parts of it are mapped, and
+ * its lock has to be held while that is set.
+ */
+static inline int pmm_insert_pages(struct vm_area_struct *vma, unsigned long addr,
+				   struct page **pages, unsigned long *left)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+	while (*left) {
+		struct page *head = compound_head(*pages);
+		const bool large = PageCompound(head);
+		unsigned long nr, rest;
+		int ret;
+
+		for (nr = 1; nr < *left; nr++)
+			if (large ? compound_head(pages[nr]) != head : PageCompound(pages[nr]))
+				break;
+		rest = nr;
+		if (large)
+			lock_page(head);
+		ret = vm_insert_pages(vma, addr, pages, &rest);
+		if (large)
+			unlock_page(head);
+		nr -= rest;
+		*left -= nr;
+		pages += nr;
+		addr += nr << PAGE_SHIFT;
+		if (ret)
+			return ret;
+	}
+	return 0;
+#else
+	return vm_insert_pages(vma, addr, pages, left);
+#endif
+}
 
 /* Page table entries that map this very page. */
 static inline unsigned long pmm_page_mappings(struct page *page)

@@ -11,6 +11,7 @@
  *   mmap_lock of the target            ATTACH for writing, then for reading; POOL and faults for
  *                                      reading, faults also by the VMA's own lock
  *   pmm_region::lock                   delivered bitmap of a lazy mapping
+ *   lock of a large page               inside pmm_insert_pages(), before 6.2
  *   page table locks                   inside vm_insert_pages()
  * and, neither inside one of these nor one inside the other:
  *   pmm_template::lock                 extents while they are added; after SEAL nothing is written

@@ -128,9 +128,9 @@ static int deliver(struct vm_area_struct *vma, struct pmm_region *region, const 
 			break;
 		stop = find_next_bit(region->delivered, end, from);
 		left = stop - from;
-		ret = vm_insert_pages(vma, vma->vm_start +
-				      ((region->first + from - vma->vm_pgoff) << PAGE_SHIFT),
-				      pages + (region->first + from - run_first), &left);
+		ret = pmm_insert_pages(vma, vma->vm_start +
+				       ((region->first + from - vma->vm_pgoff) << PAGE_SHIFT),
+				       pages + (region->first + from - run_first), &left);
 		bitmap_set(region->delivered, from, stop - from - left);
 		*delivered += stop - from - left;
 		if (ret == -EBUSY)

@@ -316,6 +316,8 @@ static uint64_t round_seed;
 /* Processes that die of what they do to themselves are replaced. */
 static void fuzz_round(void) {
     uint64_t next = round_seed * 1000;
+    const uint64_t before = *operations;
+    memset(processes, 0, PROCESSES * sizeof *processes); /* not those of the round before */
     for (const double deadline = now() + round_seconds; now() < deadline; sleep_ms(2)) {
         for (int i = 0; i < PROCESSES; i++) {
             if (processes[i] && waitpid(processes[i], NULL, WNOHANG) != processes[i]) continue;
@@ -330,6 +332,9 @@ static void fuzz_round(void) {
     }
     for (int i = 0; i < PROCESSES; i++) kill(processes[i], SIGKILL);
     for (int i = 0; i < PROCESSES; i++) waitpid(processes[i], NULL, 0);
+    /* The last may be cut short by the end of the time. */
+    CHECK(round_seconds < 5 || *operations - before >= 500, "only %llu operations in a round",
+          (unsigned long long)(*operations - before));
 }
 
 int run_fuzz(void) {
