@@ -159,7 +159,7 @@ static __always_inline void on_data(enum memplate_gpu_kind kind,
 }
 
 /* The name of the file itself, not of a link to it: libcuda.so.580.65.06. */
-static __always_inline bool is_driver(__u32 descriptor)
+static __always_inline struct file *driver_file(__u32 descriptor)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	static const char wanted[] = "libcuda.so.";
@@ -171,7 +171,7 @@ static __always_inline bool is_driver(__u32 descriptor)
 
 	files_of = BPF_CORE_READ(task, files, fdt);
 	if (!files_of || descriptor >= BPF_CORE_READ(files_of, max_fds))
-		return false;
+		return NULL;
 	bpf_core_read(&table, sizeof(table), &files_of->fd);
 	bpf_probe_read_kernel(&file, sizeof(file), table + descriptor);
 	if (!file)
@@ -181,23 +181,36 @@ static __always_inline bool is_driver(__u32 descriptor)
 	bpf_probe_read_kernel_str(name, sizeof(name), start);
 	for (int i = 0; i < (int)sizeof(wanted) - 1; i++)
 		if (name[i] != wanted[i])
-			return false;
-	return true;
+			return NULL;
+	return file;
 }
 
 static __always_inline void on_mapped(struct memplate_gpu_process *process, __u64 begin,
 				      struct pt_regs *regs, long address)
 {
 	int descriptor = PT_REGS_PARM5_SYSCALL(regs);
+	struct memplate_gpu_driver driver = {};
 	struct memplate_gpu_event *event;
+	struct file *file;
+	__u64 *shift;
 
 	if (address < 0 && address > -4096)
 		return;
 	if (descriptor < 0)
 		return;
 	on_data(MEMPLATE_GPU_MAPPED, process, begin, descriptor, PT_REGS_PARM2_SYSCALL(regs));
-	if (!(PT_REGS_PARM3_SYSCALL(regs) & PROT_EXEC) || !is_driver(descriptor))
+	if (!(PT_REGS_PARM3_SYSCALL(regs) & PROT_EXEC))
 		return;
+	file = driver_file(descriptor);
+	if (!file)
+		return;
+	driver.device = BPF_CORE_READ(file, f_inode, i_sb, s_dev);
+	driver.inode = BPF_CORE_READ(file, f_inode, i_ino);
+	shift = bpf_map_lookup_elem(&drivers, &driver);
+	if (shift) {
+		process->driver = address - PT_REGS_PARM6_SYSCALL(regs) + *shift;
+		return;
+	}
 	event = new_event(MEMPLATE_GPU_DRIVER, process->pid, sizeof(*event));
 	if (!event)
 		return;

@@ -11,6 +11,15 @@
 
 #include "gpu_events.h"
 
+/* libbpf 1.1 has none. */
+#ifndef PT_REGS_PARM6_SYSCALL
+#ifdef __TARGET_ARCH_arm64
+#define PT_REGS_PARM6_SYSCALL(x) (((struct user_pt_regs *)(x))->regs[5])
+#else
+#define PT_REGS_PARM6_SYSCALL(x) ((x)->r9)
+#endif
+#endif
+
 #define SIGSTOP 19
 #define MOST_NAMESPACES 32 /* MAX_PID_NS_LEVEL of the kernel */
 
@@ -75,6 +84,13 @@ struct {
 	__type(key, __u64);
 	__type(value, __u8);
 } files SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 64);
+	__type(key, struct memplate_gpu_driver);
+	__type(value, __u64);
+} drivers SEC(".maps");
 
 /* Entry points of the driver that have probes, as addresses in its file. */
 struct {

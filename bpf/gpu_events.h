@@ -51,6 +51,13 @@ struct memplate_gpu_process {
 	__u64 driver;	/* where address 0 of the driver's file is mapped */
 };
 
+/* A driver's file that has probes already: no process is stopped that maps it. Its value is what
+ * the place of its first byte lacks to be that of its address 0. */
+struct memplate_gpu_driver {
+	__u64 device; /* as the kernel numbers it: major << 20 | minor */
+	__u64 inode;
+};
+
 /* A call that has not returned, by thread and call. */
 struct memplate_gpu_key {
 	__u64 thread;

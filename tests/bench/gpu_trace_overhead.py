@@ -21,6 +21,10 @@ BUILT = pathlib.Path(__file__).resolve().parents[2] / "build" / "agent" / "mempl
 TRACED = {"uprobes": "bpf", "injected library": "inject"}
 
 
+class NotHere(Exception):
+    """This machine cannot."""
+
+
 def untraced(command):
     begin = time.monotonic_ns()
     done = subprocess.run(command, stdout=subprocess.DEVNULL)
@@ -33,6 +37,8 @@ def traced(memplate, backend, command):
         capture_output=True,
         text=True,
     )
+    if done.returncode == 3:
+        raise NotHere(done.stderr.strip())
     if done.returncode != 0:
         sys.exit(done.stderr.strip() or f"memplate: status {done.returncode}")
     report = json.loads(done.stdout)
@@ -57,7 +63,15 @@ def main():
     usage.add_argument("--memplate", default=str(BUILT), metavar="FILE")
     usage.add_argument("command", nargs="+")
     options = usage.parse_args()
-    cases = ["untraced", *TRACED]
+    cases = ["untraced"]
+    for case, backend in TRACED.items():
+        try:
+            traced(options.memplate, backend, ["/bin/true"])
+            cases.append(case)
+        except NotHere as reason:
+            print(f"without {case}: {reason}", file=sys.stderr)
+    if len(cases) == 1:
+        sys.exit(1)
     total = {case: [] for case in cases}
     held = {case: [] for case in cases}
     gpu = None
@@ -84,7 +98,8 @@ def main():
         "held_ms": {case: statistics.median(held[case]) for case in cases},
     }
     print(f"{' '.join(options.command)}\nLinux {platform.release()}, {os.cpu_count()} processors, "
-          f"{gpu['devices'][0]['name']}, driver {gpu['driver']}; {options.runs} runs, in turn\n")  # fmt: skip
+          f"{gpu['devices'][0]['name']}, driver {gpu['driver']['version']}; "
+          f"{options.runs} runs, in turn\n")  # fmt: skip
     print(f"{'':18}{'P50 MS':>10}{'P99 MS':>10}{'RATIO':>8}{'HELD MS':>9}")
     for case in cases:
         one = result["ms"][case]

@@ -6,13 +6,14 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import tempfile
 import time
 
 import pytest
-from conftest import BUILD
+from conftest import BUILD, REPOSITORY
 from fake_gpu import FakeGpu, gpu, memplate  # noqa: F401
 
 PROGRAMS = BUILD / "gpu"
@@ -105,9 +106,38 @@ def test_a_forked_process_has_its_parents_names(traced):
     assert calls == {"cuInit": 2, **start}
 
 
-def test_what_the_program_leaves_behind_goes_on(memplate, gpu, backend, tmp_path):
+@pytest.fixture
+def other_driver(tmp_path):
+    """Another file than the one that memplate expects."""
+    folder = tmp_path / "other driver"
+    folder.mkdir()
+    shutil.copy(PROGRAMS / "fake" / "libcuda.so.1", folder)
+    return ("/usr/bin/env", f"LD_LIBRARY_PATH={folder}")
+
+
+def test_the_expected_driver_holds_nobody(traced):
+    start = only(traced(*DLSYM, *USE))
+    assert start["activities"].get("held by memplate", 0) == 0
+    assert counts(start) == CALLS
+
+
+def test_another_driver_is_seen_as_well(traced, other_driver, backend):
+    start = only(traced(*other_driver, *DLSYM, *USE))
+    assert (start["activities"].get("held by memplate", 0) > 0) == (backend == "bpf")
+    assert counts(start) == CALLS
+
+
+def test_both_drivers_in_one_program(traced, other_driver):
+    script = f"'{DLSYM[0]}' dlsym start && {other_driver[0]} '{other_driver[1]}' '{DLSYM[0]}' dlsym start"
+    calls = {call["name"]: call["count"] for call in traced("sh", "-c", script)["starts"][0]["calls"]}
+    names = ("cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent")
+    assert calls == dict.fromkeys(names, 2)
+
+
+def test_what_the_program_leaves_behind_goes_on(memplate, gpu, backend, other_driver, tmp_path):
     """Also what maps the driver in the moment in which the trace ends."""
-    starts = f"for start in $(seq 40); do {PROGRAMS / 'cuda_program'} dlsym start; done"
+    program = f"{other_driver[0]} '{other_driver[1]}' {PROGRAMS / 'cuda_program'} dlsym start"
+    starts = f"for start in $(seq 40); do {program}; done"
     script = (
         f"for i in 1 2 3 4; do ( {starts}; touch {tmp_path}/done-$i ) > /dev/null 2>&1 & done; sleep 0.3"
     )
@@ -266,6 +296,22 @@ def test_output_of_the_program_goes_to_standard_error(memplate, gpu, backend):
     )
     assert "hello" in done.stderr.splitlines()
     assert json.loads(done.stdout)["starts"][0]["calls"] == []
+
+
+def test_the_benchmark_of_what_it_costs(memplate, gpu, backend, tmp_path):
+    bench = [REPOSITORY / "tests" / "bench" / "gpu_trace_overhead.py", "--memplate", memplate.binary]
+    environment = {**memplate.environment, **gpu.environment}
+    done = subprocess.run(
+        [*bench, "--runs", "2", "--json", tmp_path / "o.json", "--", *DLSYM, *USE],
+        env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "o.json").read_text())
+    assert {"untraced", {"bpf": "uprobes", "inject": "injected library"}[backend]} <= set(report["ms"])
+    assert all(len(case["samples"]) == 2 and case["p99"] > 0 for case in report["ms"].values())
+    assert "Fake GPU, driver 580.00; 2 runs" in done.stdout
+    failed = subprocess.run([*bench, "--", "/bin/false"], env=environment, capture_output=True, text=True)
+    assert failed.returncode == 1 and "exited with status 1" in failed.stderr
 
 
 def test_interrupted(memplate, gpu, backend):

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <spdlog/logger.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -54,7 +55,17 @@ class BpfTracer : public ProgramTracer {
         return tracer;
     }
 
-    Result<> follow(pid_t pid) override {
+    Result<> follow(pid_t pid, const std::string& driver, ProgramTrace& trace) override {
+        // Setting probes takes 10 ms and more, in which the program need not stand still. Should it
+        // use another file, it will be stopped when it maps that.
+        if (const auto file = DriverFile::open(driver); file && file->shift()) {
+            TRY(set_driver_probes(*file, trace));
+            const memplate_gpu_driver key{
+                (uint64_t{::gnu_dev_major(file->device())} << 20) | ::gnu_dev_minor(file->device()),
+                file->inode()};
+            const uint64_t shift = *file->shift();
+            bpf_map_update_elem(bpf_map__fd(programs_->maps.drivers), &key, &shift, BPF_ANY);
+        }
         programs_->data->first_process = static_cast<uint32_t>(pid);
         return {};
     }
@@ -212,11 +223,14 @@ class BpfTracer : public ProgramTracer {
             process.driver = file.base();
             bpf_map_update_elem(processes, &process_number, &process, BPF_EXIST);
         }
+        return set_driver_probes(file, trace);
+    }
+
+    Result<> set_driver_probes(const DriverFile& file, ProgramTrace& trace) {
         const auto identity = std::pair(file.device(), file.inode());
-        if (!drivers_.contains(identity)) {
-            TRY_ASSIGN(const auto functions, file.functions());
-            TRY(set_probes(file, functions, trace));
-        }
+        if (drivers_.contains(identity)) return {};
+        TRY_ASSIGN(const auto functions, file.functions());
+        TRY(set_probes(file, functions, trace));
         drivers_.insert(identity);
         return {};
     }

@@ -36,18 +36,9 @@ bool is_call(std::string_view name) {
 
 }  // namespace
 
-Result<DriverFile> DriverFile::mapped_by(pid_t pid, uint64_t address) {
-    TRY_ASSIGN(const UniqueFd proc, proc::open_host());
-    TRY_ASSIGN(const auto mappings, proc::mappings(proc.get(), pid));
-    const auto mapping = std::ranges::find_if(
-        mappings, [&](const auto& one) { return one.start <= address && address < one.end; });
-    if (mapping == mappings.end())
-        return fail(fmt::format("process {}: nothing is mapped at {:#x}", pid, address));
+Result<DriverFile> DriverFile::read(UniqueFd fd) {
     DriverFile file;
-    TRY_ASSIGN(file.fd_, open_at(AT_FDCWD,
-                                 fmt::format("/proc/{}/map_files/{:x}-{:x}", pid, mapping->start,
-                                             mapping->end),
-                                 O_RDONLY));
+    file.fd_ = std::move(fd);
     struct stat status{};
     if (::fstat(file.fd_.get(), &status) != 0) return fail_errno(errno, "the driver's library");
     file.device_ = status.st_dev;
@@ -62,6 +53,26 @@ Result<DriverFile> DriverFile::mapped_by(pid_t pid, uint64_t address) {
         if (header.p_type != PT_LOAD || (header.p_flags & PF_X) == 0) continue;
         file.code_.push_back({header.p_vaddr, header.p_offset, header.p_filesz});
     }
+    return file;
+}
+
+Result<DriverFile> DriverFile::open(const std::string& path) {
+    TRY_ASSIGN(UniqueFd fd, open_at(AT_FDCWD, path, O_RDONLY));
+    return read(std::move(fd));
+}
+
+Result<DriverFile> DriverFile::mapped_by(pid_t pid, uint64_t address) {
+    TRY_ASSIGN(const UniqueFd proc, proc::open_host());
+    TRY_ASSIGN(const auto mappings, proc::mappings(proc.get(), pid));
+    const auto mapping = std::ranges::find_if(
+        mappings, [&](const auto& one) { return one.start <= address && address < one.end; });
+    if (mapping == mappings.end())
+        return fail(fmt::format("process {}: nothing is mapped at {:#x}", pid, address));
+    TRY_ASSIGN(UniqueFd fd, open_at(AT_FDCWD,
+                                    fmt::format("/proc/{}/map_files/{:x}-{:x}", pid, mapping->start,
+                                                mapping->end),
+                                    O_RDONLY));
+    TRY_ASSIGN(DriverFile file, read(std::move(fd)));
     const auto code = std::ranges::find_if(file.code_, [&](const Segment& segment) {
         return mapping->offset < segment.offset + segment.bytes &&
                segment.offset < mapping->offset + (mapping->end - mapping->start);
@@ -69,6 +80,16 @@ Result<DriverFile> DriverFile::mapped_by(pid_t pid, uint64_t address) {
     if (code == file.code_.end()) return fail("the driver's library: no code where it is mapped");
     file.base_ = mapping->start - mapping->offset + code->offset - code->address;
     return file;
+}
+
+std::optional<uint64_t> DriverFile::shift() const {
+    std::optional<uint64_t> common;
+    for (const Segment& segment : code_) {
+        const uint64_t own = segment.offset - segment.address;
+        if (common && *common != own) return std::nullopt;
+        common = own;
+    }
+    return common;
 }
 
 Result<std::vector<DriverFile::Function>> DriverFile::functions() const {

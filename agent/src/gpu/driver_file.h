@@ -15,6 +15,8 @@ namespace memplate::gpu {
 /// mount namespace, and whatever the file is called there now.
 class DriverFile {
   public:
+    /// One that nobody needs to have mapped: base() is 0.
+    static Result<DriverFile> open(const std::string& path);
     /// The one that is mapped at `address`.
     static Result<DriverFile> mapped_by(pid_t pid, uint64_t address);
 
@@ -29,6 +31,9 @@ class DriverFile {
     [[nodiscard]] std::optional<Function> at(uint64_t address) const;
 
     [[nodiscard]] uint64_t base() const { return base_; }  ///< where its address 0 is
+    /// What the place of its first byte lacks to be that of its address 0, modulo 2^64. Nothing if
+    /// parts of its code differ in that.
+    [[nodiscard]] std::optional<uint64_t> shift() const;
     /// For calls of the kernel by this process.
     [[nodiscard]] std::string path() const;
     [[nodiscard]] dev_t device() const { return device_; }
@@ -40,6 +45,7 @@ class DriverFile {
         uint64_t offset = 0;
         uint64_t bytes = 0;
     };
+    static Result<DriverFile> read(UniqueFd fd);
     UniqueFd fd_;
     dev_t device_ = 0;
     ino_t inode_ = 0;

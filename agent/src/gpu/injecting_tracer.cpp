@@ -52,7 +52,7 @@ class InjectingTracer : public ProgramTracer {
                 fmt::format("{}=/proc/{}/fd/{}", inject::variable, ::getpid(), fd_.get())};
     }
 
-    Result<> follow(pid_t) override { return {}; }
+    Result<> follow(pid_t, const std::string&, ProgramTrace&) override { return {}; }
     Result<> drain(ProgramTrace&) override { return {}; }
 
     Result<> finish(ProgramTrace& trace) override {

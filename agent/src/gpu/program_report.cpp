@@ -151,10 +151,11 @@ Json start_json(const ProgramTrace& trace) {
             {"lanes", lanes_json(trace, timeline)}};
 }
 
-Result<Json> measure_program(const Context& context, const ProgramOptions& program, unsigned runs,
+Result<Json> measure_program(const Context& context, ProgramOptions program, unsigned runs,
                              const InfoOptions& info) {
     // First: without a driver there is nothing to see.
     TRY_ASSIGN(Json gpu, query_info(context, info));
+    program.driver = gpu["driver"].value("library", "");
     Json starts = Json::array();
     TraceMethod method;
     for (unsigned run = 0; run < runs; ++run) {

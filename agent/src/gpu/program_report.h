@@ -19,7 +19,7 @@ namespace memplate::gpu {
 /// "files", "code_files", "bytes_read", "largest"}], "labels", "launches": {"kernels", "first_ms",
 /// "later", "later_ms"}, "copies": {"bytes", "ms"}, "lanes": {ACTIVITY or PURPOSE: [[begin_ms,
 /// end_ms]]}}]}
-[[nodiscard]] Result<Json> measure_program(const Context& context, const ProgramOptions& program,
+[[nodiscard]] Result<Json> measure_program(const Context& context, ProgramOptions program,
                                            unsigned runs, const InfoOptions& info);
 
 [[nodiscard]] Json start_json(const ProgramTrace& trace);

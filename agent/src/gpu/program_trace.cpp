@@ -97,7 +97,7 @@ Result<ProgramTrace> trace_program(const Context& context, const ProgramOptions&
     TRY_ASSIGN(Command command,
                Command::prepare(options.command, nullptr,
                                 {.out = options.output, .environment = tracer->environment()}));
-    TRY(tracer->follow(command.pid()));
+    TRY(tracer->follow(command.pid(), options.driver, trace));
     trace.begin_ns = monotonic_ns();
     TRY(command.release());
     trace.exec_ns = command.exec_ns();

@@ -69,8 +69,9 @@ class ProgramTracer {
     virtual ~ProgramTracer() = default;
     /// What the program's environment needs.
     [[nodiscard]] virtual std::vector<std::string> environment() const { return {}; }
-    /// The process that is to become the program.
-    virtual Result<> follow(pid_t pid) = 0;
+    /// The process that is to become the program, and the file of the driver that it will probably
+    /// use.
+    virtual Result<> follow(pid_t pid, const std::string& driver, ProgramTrace& trace) = 0;
     /// Becomes readable when something is urgent; -1: nothing ever is.
     [[nodiscard]] virtual int urgent() const { return -1; }
     /// Takes what has been told. To be called every 20 ms, and when it is urgent.
@@ -92,6 +93,7 @@ struct ProgramOptions {
     enum class Backend { automatic, bpf, inject } backend = Backend::automatic;
     int64_t at_most_ns = 0;  ///< the program is ended then; 0: never
     int output = -1;         ///< its standard output; -1: ours
+    std::string driver;      ///< the file of the one that it will probably use
 };
 /// Runs the command once, to its end.
 [[nodiscard]] Result<ProgramTrace> trace_program(const Context& context,
