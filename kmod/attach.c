@@ -253,6 +253,19 @@ static int copy_piece(struct attachment *attachment, const struct piece *piece)
 	return 0;
 }
 
+/*
+ * khugepaged looks at a range, lets go of mmap_lock, and takes it again to collapse what it saw. What
+ * was attached in between it finds unsuitable by its references; but kernels with DEBUG_VM assert
+ * before that it is PageAnon. They get VMAs that it has to give up when it takes the lock.
+ */
+static void keep_khugepaged_out(struct vm_area_struct *vma)
+{
+	if (!IS_ENABLED(CONFIG_DEBUG_VM))
+		return;
+	vm_flags_set(vma, VM_NOHUGEPAGE);
+	vm_flags_clear(vma, VM_HUGEPAGE);
+}
+
 static int insert_piece(struct attachment *attachment, const struct piece *piece)
 {
 	struct vm_area_struct *vma = piece->vma;
@@ -263,11 +276,13 @@ static int insert_piece(struct attachment *attachment, const struct piece *piece
 	lockdep_assert_held_write(&attachment->mm->mmap_lock);
 	vm_flags_set(vma, VM_MIXEDMAP);
 	ret = insert_pages(attachment, piece);
-	if (vma_is_anonymous(vma))
+	if (vma_is_anonymous(vma)) {
 		vm_flags_clear(vma, VM_MIXEDMAP);
-	else
+		keep_khugepaged_out(vma);
+	} else {
 		pmm_region_delivered(vma->vm_private_data, piece->start,
 				     (piece->end - piece->start) >> PAGE_SHIFT);
+	}
 	return ret;
 }
 
