@@ -2,6 +2,7 @@
 // What a process sees of a template, and who else sees what it writes.
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/utsname.h>
 
 #include "instance.h"
 
@@ -236,9 +237,17 @@ TEST(contents, result, ATTACHED | MODE_LAZY) {
           (unsigned long long)stat.live_references);
 }
 
+/* With DEBUG_VM what was attached to says no to huge pages: keep_khugepaged_out() in attach.c. */
+static bool says_no_to_huge_pages(void) {
+    struct utsname name;
+    CHECK_OK(uname(&name));
+    return current_mode != MODE_PLAIN && strstr(name.release, "-debug");
+}
+
 /* Afterwards nothing tells the areas from others: no special flags, no file. */
 TEST(contents, ordinary_mappings, ANONYMOUS) {
     instance_setup(&instance);
+    const bool no_huge_pages = says_no_to_huge_pages();
     static char text[1 << 18];
     CHECK(read_text("/proc/self/smaps", text, sizeof text), "smaps");
     for (int a = 0; a < AREAS; a++) {
@@ -252,6 +261,8 @@ TEST(contents, ordinary_mappings, ANONYMOUS) {
         const size_t length = strcspn(flags, "\n");
         CHECK(!memmem(flags, length, " mm", 3), "area %d: %.*s", a, (int)length, flags);
         CHECK(!memmem(flags, length, " io", 3), "area %d: %.*s", a, (int)length, flags);
+        CHECK((memmem(flags, length, " nh", 3) != NULL) == no_huge_pages, "area %d: %.*s", a,
+              (int)length, flags);
         CHECK(!memmem(line, strcspn(line, "\n"), "/", 1), "area %d is of a file", a);
     }
     /* New memory beside an area becomes part of it, as the kernel does with ordinary ones. */
@@ -259,6 +270,7 @@ TEST(contents, ordinary_mappings, ANONYMOUS) {
     CHECK(mmap(next, PAGE, PROT_READ | PROT_WRITE,
                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == next,
           "%s", strerror(errno));
+    if (no_huge_pages) CHECK_OK(madvise(next, PAGE, MADV_NOHUGEPAGE));
     char merged[64];
     snprintf(merged, sizeof merged, "%llx-%llx ",
              (unsigned long long)instance.area[AREA_RW].address,
