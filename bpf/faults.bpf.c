@@ -105,29 +105,23 @@ int BPF_PROG(on_protected_write, struct vm_fault *what, unsigned int result)
 	return 0;
 }
 
-/* Whose page fault a processor is at, and what its error code says. */
-struct in_fault {
-	__u64 thread;
-	__u64 error;
-};
-
+/* By thread: the processor's error code of the page fault that it is at. */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct in_fault);
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, __u64);
 } entered SEC(".maps");
 
 SEC("?tp_btf/page_fault_user")
 int BPF_PROG(on_user_fault, unsigned long address, struct pt_regs *registers, unsigned long error)
 {
-	__u32 zero = 0;
-	struct in_fault *fault = bpf_map_lookup_elem(&entered, &zero);
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct memplate_fault fault = {};
+	__u64 code = error;
 
-	if (!fault)
-		return 0;
-	fault->thread = bpf_get_current_pid_tgid();
-	fault->error = error;
+	if (of_current_task(&fault))
+		bpf_map_update_elem(&entered, &thread, &code, BPF_ANY);
 	return 0;
 }
 
@@ -140,16 +134,17 @@ static long on_area(struct task_struct *task, struct vm_area_struct *area, void 
 static __always_inline int on_event(struct bpf_perf_event_data *event, enum memplate_fault_kind kind)
 {
 	struct memplate_fault fault = { .kind = kind, .backing = MEMPLATE_OTHER };
-	__u32 zero = 0;
-	struct in_fault *now = bpf_map_lookup_elem(&entered, &zero);
+	__u64 thread = bpf_get_current_pid_tgid();
+	__u64 *error;
 
 	if (!of_current_task(&fault))
 		return 0;
-	/* One that has slept meanwhile was no write to a page that is there. */
-	if (now && now->thread == bpf_get_current_pid_tgid()) {
-		fault.write = (now->error & ERROR_WRITE) != 0;
-		if (kind == MEMPLATE_MINOR && fault.write && now->error & ERROR_PRESENT)
+	error = bpf_map_lookup_elem(&entered, &thread);
+	if (error) {
+		fault.write = (*error & ERROR_WRITE) != 0;
+		if (kind == MEMPLATE_MINOR && fault.write && *error & ERROR_PRESENT)
 			fault.kind = MEMPLATE_COPY_ON_WRITE;
+		bpf_map_delete_elem(&entered, &thread);
 	}
 	bpf_find_vma(bpf_get_current_task_btf(), event->addr, on_area, &fault, 0);
 	count(&fault);
