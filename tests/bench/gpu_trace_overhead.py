@@ -5,7 +5,8 @@ end, untraced, seen by uprobes, and by the injected library, in turn in one run.
 
     tests/bench/gpu_trace_overhead.py [--runs N] [--json FILE] [--memplate FILE] -- COMMAND…
 
-Uprobes hold the program while they are set; that is part of its time, and told beside it."""
+A program that uses another file of the driver than memplate expects is held while that gets its
+probes: part of its time, and told beside it."""
 
 import argparse
 import json
@@ -63,6 +64,8 @@ def main():
     usage.add_argument("--memplate", default=str(BUILT), metavar="FILE")
     usage.add_argument("command", nargs="+")
     options = usage.parse_args()
+    if options.runs < 1:
+        usage.error("--runs must be at least 1")
     cases = ["untraced"]
     for case, backend in TRACED.items():
         try:
@@ -110,4 +113,9 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except OSError as error:
+        sys.exit(f"gpu_trace_overhead: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
