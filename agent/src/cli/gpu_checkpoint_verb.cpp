@@ -71,9 +71,9 @@ void print_report(const Application& application, const gpu::Checkpointer& check
 
 Result<int> show_state(const Application& application, const Options& options) {
     TRY_ASSIGN(const std::string name, check_process(options.pid));
-    TRY_ASSIGN(
-        auto checkpointer,
-        gpu::Checkpointer::start(application.context, checkpoint_options(options).patience, true));
+    TRY_ASSIGN(auto checkpointer,
+               gpu::Checkpointer::start(application.context, checkpoint_options(options).patience,
+                                        "--timeout"));
     TRY_ASSIGN(const auto use, checkpointer.inspect(options.pid));
     const std::string state(use.state ? gpu::name_of(*use.state) : "no CUDA");
     if (application.json) {
@@ -106,7 +106,7 @@ Result<int> checkpoint(const Application& application, const Options& options) {
     // A lock may take its whole time before the driver answers.
     TRY_ASSIGN(auto checkpointer,
                gpu::Checkpointer::start(application.context,
-                                        settings.patience + settings.lock_timeout, true));
+                                        settings.patience + settings.lock_timeout, "--timeout"));
     TRY_ASSIGN(const auto report,
                gpu::checkpoint_process(application.context, checkpointer, options.pid, settings));
     print_report(application, checkpointer, options.pid, name, report);
@@ -117,7 +117,7 @@ Result<int> restore(const Application& application, const Options& options) {
     TRY_ASSIGN(const std::string name, check_process(options.pid));
     const auto settings = checkpoint_options(options);
     TRY_ASSIGN(auto checkpointer,
-               gpu::Checkpointer::start(application.context, settings.patience, true));
+               gpu::Checkpointer::start(application.context, settings.patience, "--timeout"));
     TRY_ASSIGN(const auto report,
                gpu::restore_process(application.context, checkpointer, options.pid,
                                     gpu::kept_needs(application.context, options.pid), settings));

@@ -2,7 +2,6 @@
 #include "gpu/checkpoint.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -55,6 +54,14 @@ uint64_t sum(const std::vector<DeviceNeed>& needs) {
     return bytes;
 }
 
+/// With the pid it names a process uniquely; 0: there is no such process.
+uint64_t start_time(pid_t pid) {
+    const auto proc = proc::open_host();
+    if (!proc) return 0;
+    const auto stat = proc::stat(proc->get(), pid);
+    return stat ? stat->start_time : 0;
+}
+
 /// What has become of the process after a failure, and back to running if that needs no more than
 /// an unlock. By a worker of its own: ours may hang, and interrupted or not it must be done.
 std::string settle(const Context& context, pid_t pid) {
@@ -75,7 +82,7 @@ std::string settle(const Context& context, pid_t pid) {
         return fmt::format("it is checkpointed; memplate gpu restore {} brings it back", pid);
     if (use->state == ProcessState::failed)
         return "its state on the GPU is lost: end it and start it again";
-    return ::kill(pid, 0) == 0 ? "the driver does not tell its state" : "it is gone";
+    return start_time(pid) != 0 ? "the driver does not tell its state" : "it is gone";
 }
 
 Failure settled(const Context& context, pid_t pid, const CheckpointOptions& options, Error error) {
@@ -114,14 +121,6 @@ std::string notes_directory(const Context& context) {
 
 std::string note_of(const Context& context, pid_t pid) {
     return fmt::format("{}/{}.json", notes_directory(context), pid);
-}
-
-/// With the pid it names a process uniquely; 0: there is no such process.
-uint64_t start_time(pid_t pid) {
-    const auto proc = proc::open_host();
-    if (!proc) return 0;
-    const auto stat = proc::stat(proc->get(), pid);
-    return stat ? stat->start_time : 0;
 }
 
 }  // namespace

@@ -12,11 +12,11 @@ std::string_view name_of(ProcessState state) {
 }
 
 Result<Checkpointer> Checkpointer::start(const Context& context, std::chrono::milliseconds patience,
-                                         bool patience_option) {
+                                         std::string patience_option) {
     Worker::Start start;
     start.task = "checkpoint";
     start.patience = patience;
-    if (!patience_option) start.patience_option.clear();
+    start.patience_option = std::move(patience_option);
     start.outlives_thread = true;  // instances are prepared by threads
     TRY_ASSIGN(Worker worker, Worker::start(context, std::move(start)));
     TRY_ASSIGN(const Json ready, worker.receive());

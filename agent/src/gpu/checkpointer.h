@@ -33,10 +33,10 @@ struct ProcessUse {
 class Checkpointer {
   public:
     /// The worker has initialised the driver when this returns. ErrorKind::unsupported without a
-    /// driver, or with one that has no process checkpoints. `patience`: for one call; an option of
-    /// the verb changes it, if `patience_option`.
+    /// driver, or with one that has no process checkpoints. `patience`: for one call;
+    /// `patience_option`: the option of the verb that changes it, if there is one.
     static Result<Checkpointer> start(const Context& context, std::chrono::milliseconds patience,
-                                      bool patience_option = false);
+                                      std::string patience_option = {});
 
     [[nodiscard]] Result<ProcessUse> inspect(pid_t pid);
 

@@ -90,7 +90,8 @@ Result<Worker> Worker::start(const Context& context, Start start) {
     Worker worker;
     worker.task_ = std::move(start.task);
     worker.patience_ = start.patience;
-    worker.patience_option_ = std::move(start.patience_option);
+    if (!start.patience_option.empty())
+        worker.patience_option_ = fmt::format(" ({})", start.patience_option);
     worker.stop_ = context.stop;
 
     std::array<int, 2> ends{};

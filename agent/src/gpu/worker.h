@@ -29,9 +29,9 @@ class Worker {
         std::vector<std::string> environment;  ///< "NAME=value" added to ours
         /// Longest silence before the worker is taken for hung and killed.
         std::chrono::milliseconds patience = std::chrono::seconds(60);
-        std::string patience_option = " (--timeout)";  ///< what changes it, for the error
-        bool quiet = false;                            ///< its standard error is dropped
-        bool watch_exec = false;                       ///< for exec_done_ns()
+        std::string patience_option = "--timeout";  ///< what changes it, told in the error
+        bool quiet = false;                         ///< its standard error is dropped
+        bool watch_exec = false;                    ///< for exec_done_ns()
         /// It goes on when the thread that starts it ends; the task calls Channel::end_with_peer().
         bool outlives_thread = false;
     };
