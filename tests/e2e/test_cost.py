@@ -1,56 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """`memplate cost` on real processes in real cgroups: what it reports is what the kernel counted and
-the program itself saw, in every format; bad input and bad luck are one clear line each."""
+the program itself saw, in every format; bad input and bad luck are one clear line each. Hulls:
+test_cost_hulls.py."""
 
 import json
-import os
 import pathlib
-import random
 import signal
 import subprocess
 import textwrap
 import time
 
 import pytest
-from memory_groups import LIMIT, PEAK, ROOT, V2
+from cost_session import PREAMBLE, STEPS, document, program, scratch  # noqa: F401
+from memory_groups import PEAK, ROOT, V2
 
 ID = "f00d" + "0" * 56 + "beef"
-
-# Finds its own cgroup; then whatever the test adds.
-PREAMBLE = f"""
-import json, os, sys, time
-entered = time.monotonic_ns()
-lines = dict(line.split(":", 2)[1:] for line in open("/proc/self/cgroup").read().splitlines())
-group = "{ROOT}" + (lines[""] if {V2} else lines["memory"])
-def read(name):
-    return open(group + "/" + name).read().strip()
-"""
-STEPS = PREAMBLE + """
-held = []
-for i in range(10):
-    held.append(bytearray(10_000_000)); [held[-1].__setitem__(k, 1) for k in range(0, 10_000_000, 4096)]
-    time.sleep(0.02)
-held = held[:2]
-time.sleep(0.3)
-"""
-
-
-@pytest.fixture
-def scratch(memplate):
-    folder = memplate.folder / "cost"
-    folder.mkdir()
-    yield folder
-    subprocess.run(["rm", "-rf", str(folder)], check=True)
-
-
-@pytest.fixture
-def program(scratch):
-    """Writes a program; the command that runs it."""
-    def write(text):
-        path = scratch / "program.py"
-        path.write_text(textwrap.dedent(text))
-        return ["/usr/bin/python3", str(path)]
-    return write
 
 
 @pytest.fixture
@@ -84,11 +48,6 @@ def wait_for(condition, seconds=30):
 def samples(path):
     rows = [line.split(",") for line in path.read_text().splitlines()[3:]]
     return [(int(row[0]), int(row[1])) for row in rows if row[1] and not row[5]]
-
-
-def document(memplate, *arguments, **options):
-    """The flag comes first: what follows -- is the command's."""
-    return json.loads(memplate.run("--json", *arguments, **options).stdout)
 
 
 def test_golden_prices(memplate):
@@ -347,53 +306,6 @@ def test_image_through_podman(memplate, scratch):
                                                  env={"PATH": "/nowhere"})
 
 
-def learn(memplate, scratch, command, *options):
-    memplate.run("cost", "run", "--repeat", 2, "--csv", scratch / "t.csv", "--", *command)
-    memplate.run("cost", "hull", scratch / "t-1.csv", scratch / "t-2.csv", *options,
-                 "-o", scratch / "hull.json")
-    return scratch / "hull.json"
-
-
-def test_a_hull_as_it_comes_needs_no_intervention_on_its_own_trace(memplate, scratch, program):
-    hull = learn(memplate, scratch, program(STEPS))
-    dry = document(memplate, "cost", "tune", "--hull", hull, "--dry-run", scratch / "t-1.csv")
-    assert dry["interventions"] == 0 and dry["saved_gb_seconds"] > 0
-
-
-def test_tune_saves_memory_and_kills_nobody(memplate, scratch, program):
-    hull = learn(memplate, scratch, program(STEPS), "--margin-mb", "8")
-    command = program(STEPS + f"""
-assert int(read("{LIMIT}")) < 150_000_000, read("{LIMIT}")
-""")
-    report = document(memplate, "cost", "tune", "--hull", hull, "--html", scratch / "p.html", "--", *command)
-    assert report["oom_kills"] == 0 and "failure" not in report["run"]
-    assert report["changes"] and report["peak_bytes"] >= 100_000_000
-    assert report["flat_gb_seconds"] - report["tuned_gb_seconds"] == pytest.approx(
-        report["saved_gb_seconds"])
-    page = (scratch / "p.html").read_text()
-    assert "limit set" in page and "maximum hull" in page
-    dry = document(memplate, "cost", "tune", "--hull", hull, "--dry-run", scratch / "t-1.csv")
-    assert dry["dry_run"] and dry["samples_above_limit"] == 0 and dry["saved_gb_seconds"] > 0
-
-
-def test_a_hull_that_is_too_low_is_corrected_in_time(memplate, scratch, program):
-    (scratch / "uhull.json").write_text('{"0.0": 12.0, "0.1": 15.5, "0.2": 0}')
-    report = document(memplate, "cost", "tune", "--hull", scratch / "uhull.json", "--", *program(STEPS))
-    assert "failure" not in report["run"] and report["oom_kills"] == 0
-    assert report["interventions"] > 0 and report["peak_bytes"] >= 100_000_000
-    assert {"near the limit", "memory pressure"} & {one["reason"] for one in report["changes"]}
-    for change in report["changes"]:
-        assert change["to_bytes"] >= change["use_bytes"]
-
-
-def test_the_ceiling_is_kept(memplate, scratch, program):
-    (scratch / "uhull.json").write_text('{"0.0": 30.0, "0.1": 0}')
-    report = document(memplate, "cost", "tune", "--hull", scratch / "uhull.json",
-                      "--ceiling", "60M", "--", *program(STEPS), expect=1)
-    assert report["run"]["failure"] == "was killed by signal 9"
-    assert report["oom_kills"] == 1 and report["peak_bytes"] <= 61 << 20
-
-
 def test_bad_input_is_one_line_each(memplate, scratch):
     bad = scratch / "bad"
     bad.write_text("{")
@@ -427,52 +339,3 @@ def test_bad_input_is_one_line_each(memplate, scratch):
                                       "--cpus", 1, expect=2)
     full = memplate.error("cost", "run", "--csv", "/dev/full", "--", "/bin/true")
     assert "/dev/full" in full
-
-
-def functracer_rules(paths):
-    """The hull by functracer's rules, in the language whose numbers it prints."""
-    hull = {}
-    for path in paths:
-        first = None
-        for row in path.read_text().splitlines():
-            clock, memory = row.split(",")[:2]
-            hours, minutes, seconds = clock.split(":")
-            stamp = (int(hours) * 3600 + int(minutes) * 60 + int(seconds[:2])
-                     + int(seconds[3:]) / 1000)
-            first = stamp if first is None else first
-            key = round(stamp - first, 1)
-            hull[key] = max(hull.get(key, 0), int(memory) / 1048576)
-    hull[max(hull) + 0.1] = 0
-    keys = sorted(hull)
-    for index, key in enumerate(keys[:-2]):
-        hull[key] = max(hull[key], hull[keys[index + 2]])
-    return json.dumps({key: hull[key] for key in keys})
-
-
-def test_functracer_hulls_to_the_last_digit(memplate, scratch):
-    numbers = random.Random(4)
-    paths = []
-    for run in range(5):
-        path = scratch / f"raw-{run}.csv"
-        at = numbers.randrange(0, 80_000_000)
-        rows = []
-        for _ in range(numbers.randrange(2, 300)):
-            clock = f"{at // 3600000:02}:{at // 60000 % 60:02}:{at // 1000 % 60:02}.{at % 1000:03}"
-            rows.append(f"{clock},{numbers.randrange(0, 1 << 30)}\n")
-            at += numbers.randrange(0, 290)
-        path.write_text("".join(rows))
-        paths.append(path)
-    out = memplate.run("cost", "hull", *paths, "--compat", "functracer", "-o", "-").stdout
-    assert out.strip() == functracer_rules(paths)
-
-
-def test_functracer_hull_of_its_own_trace(memplate, scratch):
-    (scratch / "raw.csv").write_text(
-        "23:59:59.900,0\n23:59:59.950,1048576\n00:00:00.050,3145728\n00:00:00.100,0\n")
-    memplate.run("cost", "hull", scratch / "raw.csv", "--compat", "functracer",
-                 "-o", scratch / "uhull.json")
-    hull = json.loads((scratch / "uhull.json").read_text())
-    assert list(hull)[0] == "0.0" and list(hull.values())[-1] == 0
-    dry = document(memplate, "cost", "tune", "--hull", scratch / "uhull.json",
-                        "--dry-run", scratch / "raw.csv")
-    assert dry["duration_ns"] == 200_000_000

@@ -1,28 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """`memplate trace` on real processes in cgroups of the test's own, and on a real restore: every
-phase in its order and inside what the program itself stamped, in every form of output; it ends
-cleanly, and bad input is one clear line."""
+phase in its order and inside what the program itself stamped; it ends cleanly, and bad input is
+one clear line. How it looks: test_trace_views.py."""
 
-import fcntl
 import json
 import os
 import pathlib
-import pty
 import re
-import select
 import signal
 import socket
-import struct
 import subprocess
-import termios
 import textwrap
 import time
-import urllib.request
-
-import pytest
 
 from conftest import build, request
-from memory_groups import PEAK, ROOT, V2, groups  # noqa: F401
+from memory_groups import PEAK, ROOT, groups  # noqa: F401
+from trace_session import Trace, probes_load, scratch, start_in  # noqa: F401
 
 # Stamps its own steps with the clock of the trace.
 SERVER = """
@@ -49,75 +42,6 @@ sys.exit(7)
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def probes_load(session):
-    """Where a kernel or a container refuses BPF, memplate says so itself; tests/vm/test_trace.py has
-    machines of its own."""
-    done = subprocess.run([session.binary, "trace", "start", "--duration", "0.1"],
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
-    if done.returncode == 3:
-        pytest.skip(done.stderr.strip())
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture
-def scratch(memplate):
-    folder = memplate.folder / "trace"
-    folder.mkdir()
-    yield folder
-    subprocess.run(["rm", "-rf", str(folder)], check=True)
-
-
-class Trace:
-    """A trace with --json that runs beside the test; its lines."""
-
-    def __init__(self, memplate, *arguments):
-        self.process = memplate.start(*arguments, "--json")
-        self.lines = []
-        self.until(lambda line: line["type"] == "attached_probes")
-
-    def until(self, found, seconds=60):
-        deadline = time.monotonic() + seconds
-        for line in self.lines:
-            if found(line):
-                return line
-        while True:
-            ready, _, _ = select.select([self.process.stdout], [], [], deadline - time.monotonic())
-            assert ready, f"nothing happened; so far {self.lines}"
-            # Not read ahead: select() would not see what is buffered.
-            line = json.loads(self.read_line())
-            self.lines.append(line)
-            if found(line):
-                return line
-
-    def read_line(self):
-        text = b""
-        while not text.endswith(b"\n"):
-            byte = os.read(self.process.stdout.fileno(), 1)
-            assert byte, f"the trace ended: {self.process.stderr.read()}"
-            text += byte
-        return text
-
-    def phase(self, name, container=None):
-        return self.until(
-            lambda line: line["type"] == "phase" and line["data"]["phase"] == name
-            and container in (None, line["data"]["container"]["name"]))["data"]
-
-    def end(self):
-        """Ctrl-C; all lines."""
-        self.process.send_signal(signal.SIGINT)
-        rest, errors = self.process.communicate(timeout=60)
-        assert self.process.returncode == 0 and errors == ""
-        self.lines += [json.loads(line) for line in rest.splitlines()]
-        return self.lines
-
-
-def start_in(folder, *command, **options):
-    """A process that enters the cgroup, then executes the command."""
-    enter = f"echo $$ > {folder}/cgroup.procs; exec \"$@\""
-    return subprocess.Popen(["/bin/sh", "-c", enter, "sh", *command], text=True, **options)
-
-
 def serve(folder):
     """The server from start to exit, with one request; its stamps."""
     server = start_in(folder, "/usr/bin/python3", "-c", SERVER, stdout=subprocess.PIPE)
@@ -128,10 +52,6 @@ def serve(folder):
     stamps = json.loads(server.stdout.readline())
     assert server.wait(timeout=60) == 7
     return stamps
-
-
-def plain(text):
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
 
 
 def test_phases_lie_inside_what_the_program_stamped(memplate, groups):
@@ -332,119 +252,6 @@ def test_a_restore_shows_its_phases(memplate, pool):
     container = data[-1]["container"]
     assert container["engine"] == "memplate" and container["name"] == instance["id"]
     assert container["image"] == "hello"
-
-
-def scrape(port):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
-        assert answer.headers["Content-Type"].startswith("text/plain")
-        return answer.read().decode()
-
-
-def wait_for_metric(port, pattern, seconds=60):
-    deadline = time.monotonic() + seconds
-    while True:
-        text = scrape(port)
-        if found := re.search(pattern, text, re.M):
-            return found, text
-        assert time.monotonic() < deadline, text
-        time.sleep(0.1)
-
-
-def test_export_is_scraped(memplate, groups):
-    process = memplate.start("trace", "export", "--listen", "127.0.0.1:0", "--interval", 0.2,
-                             "--cgroup", "/memplate-trace-*", "--keep", 1)
-    line = process.stdout.readline()
-    port = int(re.fullmatch(r"serving http://127.0.0.1:(\d+)/metrics; Ctrl-C ends it\n", line)[1])
-    wait_for_metric(port, r"^memplate_method_info\{")
-    folder = groups("memplate-trace-export")
-    holder = start_in(folder, "/bin/sleep", "1000")
-    found, text = wait_for_metric(
-        port, r'^memplate_container_memory_peak_bytes\{container="/memplate-trace-export".*\} (\S+)$')
-    assert float(found[1]) == int((folder / PEAK).read_text())
-    _, text = wait_for_metric(
-        port, r'^memplate_start_seconds_count\{.*phase="exec"\} 1$')
-    for name in re.findall(r"^(memplate_\w+?)(?:_bucket|_sum|_count)?[{ ]", text, re.M):
-        assert f"# HELP {name} " in text and f"# TYPE {name} " in text
-    assert "memplate_lost_events_total 0" in text
-    assert 'memplate_build_info{version="' in text
-    # The port is taken: one clear line.
-    assert f"127.0.0.1:{port}" in memplate.error("trace", "export", "--listen",
-                                                 f"127.0.0.1:{port}")
-    holder.kill()
-    holder.wait()
-    folder.rmdir()
-    deadline = time.monotonic() + 60
-    while 'container="/memplate-trace-export"' in scrape(port):
-        assert time.monotonic() < deadline, "its series stay"
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0 and errors == ""
-
-
-def in_terminal(memplate, rows, columns, seconds, *arguments):
-    """What a terminal of that size is shown."""
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    environment = {key: value for key, value in memplate.environment.items() if key != "COLUMNS"}
-    process = subprocess.Popen(
-        [memplate.binary, *map(str, arguments)], stdin=slave, stdout=slave, stderr=slave,
-        env=dict(environment, TERM="xterm"), start_new_session=True)
-    os.close(slave)
-    shown = b""
-    deadline = time.monotonic() + seconds
-    interrupted = False
-    while True:
-        ready, _, _ = select.select([master], [], [], 0.1)
-        if ready:
-            try:
-                part = os.read(master, 65536)
-            except OSError:  # closed by its last process
-                break
-            if not part:
-                break
-            shown += part
-        if not interrupted and time.monotonic() > deadline:
-            process.send_signal(signal.SIGINT)
-            interrupted = True
-        assert time.monotonic() < deadline + 60
-    os.close(master)
-    assert process.wait(timeout=60) == 0
-    return shown.decode()
-
-
-@pytest.mark.parametrize("columns", [100, 60, 40, 20])
-def test_top_is_redrawn_in_place_and_fits(memplate, groups, columns):
-    holders = [start_in(groups(f"memplate-trace-top-{i}"), "/bin/sleep", "1000") for i in range(12)]
-    shown = in_terminal(memplate, 10, columns, 2.5, "trace", "top", "--interval", 0.3,
-                        "--cgroup", "/memplate-trace-top-*")
-    for holder in holders:
-        holder.kill()
-        holder.wait()
-    frames = shown.split("\x1b[J")
-    assert len(frames) >= 3
-    assert "\x1b[?1049h" not in shown and "\x1b[2J" not in shown  # the screen is left alone
-    for frame in frames[1:-1]:
-        lines = plain(frame).replace("\r", "").split("\n")
-        assert all(len(line) <= columns for line in lines), lines
-        assert len(lines) <= 10
-        assert any(line.startswith("/mem") for line in lines)
-        assert any(line.startswith("and ") for line in lines)
-    # The next frame begins where the one before began.
-    drawn = frames[0].count("\n")
-    assert re.search(r"\x1b\[(\d+)A\r$", frames[0])[1] == str(drawn)
-    assert "lost 0 events" in plain(frames[-1])
-
-
-def test_columns_are_obeyed_in_a_pipe(memplate, groups):
-    holder = start_in(groups("memplate-trace-narrow"), "/bin/sleep", "1000")
-    arguments = ("trace", "top", "--cgroup", "/memplate-trace-narrow", "--duration", 0.3)
-    narrow = memplate.run(*arguments, env={"COLUMNS": "44"}).stdout.split("\n\n")[0]
-    wide = memplate.run(*arguments, env={"COLUMNS": "100"}).stdout.split("\n\n")[0]
-    holder.kill()
-    holder.wait()
-    assert max(map(len, narrow.splitlines())) <= 44 < max(map(len, wide.splitlines())) <= 100
-    assert "memory" in narrow and "trend" not in narrow and "trend" in wide
 
 
 def test_a_cgroup_that_is_removed_ends_its_trace(memplate, groups):
