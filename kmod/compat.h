@@ -140,13 +140,6 @@ static inline struct dev_pagemap *pmm_get_pgmap(unsigned long pfn)
 /* 6.15: kernels that count the mappings of a large folio only as a whole. */
 #define PMM_NO_PAGE_MAPCOUNT IS_ENABLED(CONFIG_NO_PAGE_MAPCOUNT)
 
-/* 6.15: pages of device DAX are free at reference count 0, before that at 1. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
-#define PMM_DEVICE_IDLE_REFS 1
-#else
-#define PMM_DEVICE_IDLE_REFS 0
-#endif
-
 /* The OOM killer has begun to take the memory away. */
 static inline bool pmm_mm_is_dying(struct mm_struct *mm)
 {

@@ -42,11 +42,14 @@ enum pmm_source {
 	PMM_SHMEM,	/* pinned pages of a sealed memfd */
 };
 
+/* References of a page of device DAX that nobody uses. */
+#define PMM_DEVICE_IDLE_REFS	1
+
 struct pmm_pool {
 	struct kref ref;		/* its descriptor, and each template */
 	enum pmm_source source;
-	struct page **pages;		/* NULL behind the cursor of a lingering pool */
-	unsigned long nr_pages;
+	struct page **pages;
+	unsigned long nr_pages;		/* of a lingering pool: those that may be in use */
 	atomic_long_t nr_templates;
 	struct list_head node;		/* in pmm_registry, until freed */
 	bool used;			/* had a template: its pages may be in processes */
@@ -54,7 +57,7 @@ struct pmm_pool {
 	void **holds;
 	unsigned int nr_holds;
 	/* lingering only */
-	unsigned long cursor;		/* pages before it are out of use */
+	unsigned long cursor;		/* where the worker looks next */
 };
 
 /* Pages that follow each other both in the address space and in pmm_template::pages. */
@@ -165,7 +168,7 @@ static inline bool pmm_is_sealed(const struct pmm_template *template)
 	return smp_load_acquire(&template->sealed);
 }
 
-/* attach.c */
+/* attach.c, fill.c */
 int pmm_attach(struct pmm_template *template, void __user *argument);
 
 /* lazy.c */

@@ -47,12 +47,16 @@ static bool settle_page(struct pmm_pool *pool, struct page *page)
 	return true;
 }
 
-/* Drops pages out of use until it has met @nr that are not; true when nothing is left. */
+/*
+ * Drops pages out of use until it has met @nr that are not, or looked at all of them; true when
+ * nothing is left.
+ */
 static bool settle(struct pmm_pool *pool, unsigned long nr)
 {
+	const unsigned long all = pool->nr_pages;
 	unsigned long looked = 0;
 
-	while (nr && pool->nr_pages) {
+	while (nr && looked < all) {
 		struct page **page;
 
 		if (pool->cursor >= pool->nr_pages)

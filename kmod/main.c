@@ -40,14 +40,16 @@ struct pmm_registry pmm_registry = {
 	.lingering = LIST_HEAD_INIT(pmm_registry.lingering),
 };
 
+/* Nothing is added that does not fit: others would be refused for it. */
 bool pmm_charge(atomic_long_t *counter, unsigned long nr, unsigned long limit)
 {
-	unsigned long sum = atomic_long_add_return(nr, counter);
+	long sum = atomic_long_read(counter);
 
-	if (nr <= limit && sum <= limit)
-		return true;
-	atomic_long_sub(nr, counter);
-	return false;
+	do {
+		if (nr > limit || sum > limit - nr)
+			return false;
+	} while (!atomic_long_try_cmpxchg(counter, &sum, sum + nr));
+	return true;
 }
 
 int pmm_get_argument(void *argument, size_t size, size_t min, const void __user *from)

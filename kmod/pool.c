@@ -251,18 +251,40 @@ static int check_ranges(const struct pseudo_mm_range *ranges, u32 nr_ranges,
 	return 0;
 }
 
+/*
+ * References of a large page are those of all its pages together. Looked at before and after the
+ * mappings are counted, so that one that comes or goes is not taken for what it hides.
+ */
+static bool large_page_is_held(struct folio *folio)
+{
+	const int before = folio_ref_count(folio);
+	long mappings = 0, i;
+
+	if (before == PMM_DEVICE_IDLE_REFS)
+		return false;
+	for (i = 0; i < folio_nr_pages(folio); i++)
+		mappings += pmm_page_mappings(folio_page(folio, i));
+	return max(before, folio_ref_count(folio)) > PMM_DEVICE_IDLE_REFS + mappings;
+}
+
 unsigned long pmm_live_references(const struct pmm_pool *pool, struct page *page)
 {
-	unsigned long references;
+	unsigned long mappings, references;
 
 	if (pool->source == PMM_OWNED)
 		return page_ref_count(page) - 1;
-	/* Pages of a memfd, and huge ones of a device, carry references that are nobody's here. */
-	if (pool->source == PMM_SHMEM || PageCompound(page))
-		return pmm_page_mappings(page);
-	/* I/O that pins a page adds the bias. */
+	mappings = pmm_page_mappings(page);
+	/* A memfd's page has references that are nobody's here. */
+	if (pool->source == PMM_SHMEM)
+		return mappings;
+	if (PageCompound(page))
+		return mappings ?: large_page_is_held(page_folio(page));
 	references = page_ref_count(page) - PMM_DEVICE_IDLE_REFS;
-	return references / GUP_PIN_COUNTING_BIAS + references % GUP_PIN_COUNTING_BIAS;
+	if (references <= mappings)
+		return mappings;
+	/* I/O that pins a page adds the bias. */
+	references -= mappings;
+	return mappings + references / GUP_PIN_COUNTING_BIAS + references % GUP_PIN_COUNTING_BIAS;
 }
 
 static int pool_stat(struct pmm_pool *pool, void __user *to)
@@ -350,7 +372,7 @@ static struct pmm_pool *make_pool(const struct pseudo_mm_range *ranges, u32 nr_r
 		goto uncharge_pool;
 	kref_init(&pool->ref);
 	pool->source = PMM_OWNED;
-	/* Above INT_MAX bytes kvmalloc() fails: 1 TiB for one pool. */
+	/* Above INT_MAX bytes kvmalloc() fails: 1 TiB and more in one pool. */
 	pool->pages = kvmalloc_array(nr_pages, sizeof(*pool->pages),
 				     GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!pool->pages)

@@ -206,8 +206,8 @@ struct pseudo_mm_seal {
  * template whose offset equals its address. LAZY extents must lie in such mappings; nothing there is
  * dropped. The target should be stopped, or at least not be using the ranges. Other users of its
  * address space (ps, for example) wait until the call is through. What COPIED extents and page
- * tables need is charged to the target's memory cgroup; at its limit the call fails, and nobody is
- * killed for it.
+ * tables need is charged to the target's memory cgroup. At its limit the call fails, and nobody is
+ * killed for it, unless others of the group take what was found free in the moment before its use.
  *
  * Attaching to another process needs CAP_SYS_PTRACE in the user namespace that owns the target's
  * memory. Process numbers are those of the caller's pid namespace: hold a pidfd, or the process as
@@ -244,11 +244,13 @@ struct pseudo_mm_attach {
  * STAT, on a pool or a template.
  *
  * live_references counts the uses of the pages beyond those the pools themselves hold: page table
- * entries of processes and I/O in flight; for a memfd also page table entries of its own mappings.
- * I/O is not seen in a memfd, nor in a device's 2 MiB pages. 0 does not mean that the pages may be
- * overwritten: a template of any pool, or a lazy mapping, may still deliver them. Ask after the last
- * descriptor and mapping is gone. On a template it counts the pages of the template, which others
- * of the same pool may use as well.
+ * entries of processes and I/O in flight; for a memfd, and for a device since Linux 6.15, also page
+ * table entries of its own mappings. I/O is not seen in a memfd. With a device's 2 MiB pages it
+ * cannot be told which of the 512 it uses: each that no page table maps counts as used once.
+ *
+ * 0 does not mean that the pages may be overwritten: a template of any pool, or a lazy mapping, may
+ * still deliver them. Ask after the last descriptor and mapping is gone. On a template it counts
+ * the pages of the template, which others of the same pool may use as well.
  *
  * EINVAL      flags; on a pool: the range is not inside it; on a template: a range is given
  */
