@@ -68,7 +68,7 @@ kmod: ## Build the module for the kernel whose headers are in KDIR, in build/kmo
 	  echo "kmod: no kernel headers in $(KDIR): install linux-headers-$$(uname -r)," \
 	    "or give KDIR=… (scripts/vm --print-kdir has some)" >&2; exit 1; }
 	@set -e; folder=$(BUILD)/kmod/$$(sed -n 's/^#define UTS_RELEASE "\(.*\)"/\1/p' \
-	  $(KDIR)/include/generated/utsrelease.h); \
+	  $(KDIR)/include/generated/utsrelease.h)$(if $(PSEUDO_MM_WITHOUT_ZAP),-without-zap); \
 	mkdir -p $$folder; cp -ru kmod/. $$folder/; \
 	$(MAKE) --no-print-directory -C $$folder KDIR=$(abspath $(KDIR)) modules; \
 	echo "built $$folder/pseudo_mm.ko"
@@ -134,6 +134,7 @@ test-kmod: ## Build the module and test it in virtual machines, on Debian 6.1 an
 	@scripts/install-deps vm
 	tests/vm/run --kernel 6.1
 	tests/vm/run --kernel 6.12
+	tests/vm/run --kernel 6.12 --without-zap --quick
 
 test-vm: agent ## Test scripts/vm, engine attached and pools on devices in virtual machines (about an hour)
 	@scripts/install-deps vm

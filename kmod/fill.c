@@ -112,9 +112,12 @@ static int insert_pages(struct pmm_attachment *attachment, const struct pmm_piec
 		pages += nr - left;
 		addr += (nr - left) << PAGE_SHIFT;
 		if (!PMM_CAN_ZAP && (ret == -EBUSY || ret == -EFAULT)) {
-			/* Counted as shared until pmm_copy_piece() says otherwise. */
 			ret = overwrite(attachment, addr, *pages);
-			attachment->shared++;
+			/* Of COPIED extents all count as shared until they are copied. */
+			if (pmm_find_run(attachment->template, addr)->kind == PSEUDO_MM_COPIED)
+				attachment->shared++;
+			else
+				attachment->copied++;
 			pages++;
 			addr += PAGE_SIZE;
 		}

@@ -52,3 +52,9 @@ int template_of(int pool_fd, const struct pseudo_mm_extent* extents, uint32_t co
     CHECK_OK(call_seal(fd));
     return fd;
 }
+
+struct pseudo_mm_info info(void) {
+    struct pseudo_mm_info result;
+    CHECK_OK(call_info(device_fd, &result));
+    return result;
+}

@@ -50,5 +50,7 @@ int call_attach(int template_fd, pid_t pid, struct pseudo_mm_attach* result);
 int call_stat(int fd, struct pseudo_mm_stat* stat);
 /* A sealed template of these extents; fails the test on an error. */
 int template_of(int pool_fd, const struct pseudo_mm_extent* extents, uint32_t count);
+/* What the runner's descriptor tells; fails the test on an error. */
+struct pseudo_mm_info info(void);
 
 #endif

@@ -13,12 +13,6 @@ static struct instance instance;
 static struct pool pool;
 enum { SEED = 77 };
 
-static struct pseudo_mm_info info(void) {
-    struct pseudo_mm_info result;
-    CHECK_OK(call_info(device_fd, &result));
-    return result;
-}
-
 static void wait_lingering(uint64_t count) {
     for (const double deadline = now() + 10; info().lingering_pools != count; sleep_ms(20))
         CHECK(now() < deadline, "%llu lingering pools, expected %llu",

@@ -12,12 +12,6 @@ static bool set_limit(const char* name, uint64_t value) {
     return write_text(path, text);
 }
 
-static struct pseudo_mm_info info(void) {
-    struct pseudo_mm_info result;
-    CHECK_OK(call_info(device_fd, &result));
-    return result;
-}
-
 TEST(limits, pools, MODE_API) {
     struct pool pool;
     pool_open_source(&pool, 8, 1);

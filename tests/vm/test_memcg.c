@@ -230,6 +230,11 @@ static void expect_no_kill(const char* when) {
     }
 }
 
+/* A module that cannot clear page tables leaves what it had attached when it failed. */
+static bool rolls_back(void) {
+    return info().features & PSEUDO_MM_FEATURE_ROLLBACK;
+}
+
 /* An attach that does not fit fails. Nobody is killed: not the target, which holds zeros then, not
  * its neighbour, and not the attacher, whose own group has a limit as small. */
 static void attach_beyond_limit(int fd, uint64_t pages) {
@@ -255,7 +260,7 @@ static void attach_beyond_limit(int fd, uint64_t pages) {
     char copy[PAGE];
     for (uint64_t page = 0; page < pages; page += pages / 256) {
         CHECK_EQ(pread(memory, copy, PAGE, (off_t)(address + page * PAGE)), PAGE);
-        CHECK(page_is_zero(copy), "page %d is not zero", (int)page);
+        CHECK(page_is_zero(copy) || !rolls_back(), "page %d is not zero", (int)page);
     }
     close(memory);
     /* It has page tables without pages, which it keeps; as the header says, it is to be killed. */
@@ -303,9 +308,12 @@ TEST(memcg, limit_at_self_attach, MODE_SELF) {
     const pid_t pid = child_start();
     if (pid == 0) {
         enter_group(INSTANCES);
-        const char* const memory = map_at(address, PAGES);
+        char* const memory = map_at(address, PAGES);
         CHECK_ERRNO(call_attach(fd, 0, NULL), ENOMEM);
-        CHECK(page_is_zero(memory), "the first page is not zero");
+        if (rolls_back())
+            CHECK(page_is_zero(memory), "the first page is not zero");
+        else
+            CHECK_OK(munmap(memory, PAGES * PAGE)); /* the group is as full as it was */
         child_end();
     }
     child_join(pid);
