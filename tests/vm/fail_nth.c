@@ -3,6 +3,7 @@
 // one of a call fail; n grows until a call meets none. Each failure must be a documented error that
 // leaves nothing behind, and the same call must go well afterwards.
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/rseq.h>
@@ -270,16 +271,20 @@ static bool enable(void) {
 
 int run_fail_nth(void) {
     if (!enable()) {
-        puts(
-            "# SKIP no /proc/self/fail-nth: the kernel lacks FAULT_INJECTION\n"
-            "# 0 passed, 0 failed, 1 skipped");
-        return 0;
+        const bool allowed = options.allow_skips;
+        printf(allowed ? "ok 1 - fail_nth # SKIP %s\n# 0 passed, 0 failed, 1 skipped\n"
+                       : "not ok 1 - fail_nth\n# %s\n# 0 passed, 1 failed, 0 skipped\n",
+               "no /proc/self/fail-nth: the kernel lacks FAULT_INJECTION");
+        return allowed ? 0 : 1;
     }
     current_mode = MODE_SELF;
     state_open(current_mode);
     unsigned passed = 0, failed = 0;
     for (size_t i = 0; i < sizeof sweeps / sizeof *sweeps; i++) {
         current = &sweeps[i];
+        char name[64];
+        snprintf(name, sizeof name, "fail_nth.%s", current->name);
+        if (options.filter && fnmatch(options.filter, name, 0)) continue;
         char message[1024] = "", after[512] = "";
         state_begin();
         const enum outcome outcome =
@@ -287,10 +292,10 @@ int run_fail_nth(void) {
         const bool clean = state_end(after, sizeof after);
         const bool ok = outcome == PASSED && clean;
         *(ok ? &passed : &failed) += 1;
-        printf("%s %zu - fail_nth.%s%s%s%s%s\n", ok ? "ok" : "not ok", i + 1, current->name,
-               *message ? "\n# " : "", message, clean ? "" : "\n# ", clean ? "" : after);
+        printf("%s %zu - %s%s%s%s%s\n", ok ? "ok" : "not ok", i + 1, name, *message ? "\n# " : "",
+               message, clean ? "" : "\n# ", clean ? "" : after);
     }
     state_close();
     printf("# %u passed, %u failed, 0 skipped\n", passed, failed);
-    return failed ? 1 : 0;
+    return failed || !passed ? 1 : 0;
 }

@@ -48,6 +48,7 @@ static void usage(FILE* out) {
         "                            with --module also final)\n"
         "  --filter GLOB             tests whose name matches, for example 'fork.*'\n"
         "  --quick                   leave out the slow ones\n"
+        "  --allow-skips             what the machine lacks is no failure\n"
         "  --repeat N  --seed S  --timeout SECONDS (of one test)\n"
         "  --block-device PATH       scratch device for O_DIRECT; its contents are lost\n"
         "  --module FILE             pseudo_mm.ko, to load it again after the removal test\n"
@@ -103,6 +104,7 @@ static bool parse(int argc, char** argv) {
         MODE,
         FILTER,
         QUICK,
+        ALLOW_SKIPS,
         REPEAT,
         SEED,
         TIMEOUT,
@@ -117,6 +119,7 @@ static bool parse(int argc, char** argv) {
                                                  {"mode", required_argument, NULL, MODE},
                                                  {"filter", required_argument, NULL, FILTER},
                                                  {"quick", no_argument, NULL, QUICK},
+                                                 {"allow-skips", no_argument, NULL, ALLOW_SKIPS},
                                                  {"repeat", required_argument, NULL, REPEAT},
                                                  {"seed", required_argument, NULL, SEED},
                                                  {"timeout", required_argument, NULL, TIMEOUT},
@@ -143,6 +146,9 @@ static bool parse(int argc, char** argv) {
                 break;
             case QUICK:
                 options.quick = true;
+                break;
+            case ALLOW_SKIPS:
+                options.allow_skips = true;
                 break;
             case REPEAT:
                 options.repeat = (unsigned)strtoul(optarg, NULL, 0);

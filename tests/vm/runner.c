@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 
 /* Seen by every process of a test. */
@@ -45,8 +46,9 @@ static void set_message(int state, const char* text) {
 static _Noreturn void fail_with(const char* file, int line, const char* what, const char* detail) {
     const char* const slash = strrchr(file, '/');
     char text[sizeof shared->message];
-    snprintf(text, sizeof text, "%s:%d: %s%s%s", slash ? slash + 1 : file, line, what,
-             *what && *detail ? ": " : "", detail);
+    char where[80] = "";
+    if (line) snprintf(where, sizeof where, "%s:%d: ", slash ? slash + 1 : file, line);
+    snprintf(text, sizeof text, "%s%s%s%s", where, what, *what && *detail ? ": " : "", detail);
     if (getpid() == runner) fprintf(stderr, "pseudo_mm_test: %s\n", text);
     set_message(2, text);
     _exit(EXIT_FAILED);
@@ -70,14 +72,31 @@ void fail_at(const char* file, int line, const char* format, ...) {
     fail_with(file, line, "", detail);
 }
 
+static _Noreturn void end_skipped(const char* reason) {
+    set_message(3, reason);
+    _exit(EXIT_SKIPPED);
+}
+
 void skip(const char* format, ...) {
     char text[400];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    set_message(3, text);
-    _exit(EXIT_SKIPPED);
+    if (options.allow_skips || current_mode == MODE_PLAIN) end_skipped(text);
+    fail_with("", 0, "skips are not allowed here", text);
+}
+
+void skip_before(unsigned major, unsigned minor, const char* what) {
+    struct utsname name;
+    unsigned running[2];
+    CHECK_OK(uname(&name));
+    CHECK_EQ(sscanf(name.release, "%u.%u", &running[0], &running[1]), 2);
+    if (running[0] > major || (running[0] == major && running[1] >= minor))
+        skip("no %s, which kernels have from %u.%u on", what, major, minor);
+    char text[200];
+    snprintf(text, sizeof text, "no %s before %u.%u", what, major, minor);
+    end_skipped(text);
 }
 
 bool test_failed(void) {

@@ -66,6 +66,7 @@ struct options {
     uint64_t seed;
     unsigned timeout; /* seconds for one test */
     bool quick;
+    bool allow_skips; /* for machines of which nobody knows what they have */
     bool fail_nth;
     unsigned fuzz_seconds;
     const char* block_device; /* scratch device for O_DIRECT, or NULL */
@@ -83,7 +84,10 @@ void fail_at(const char* file, int line, const char* format, ...)
     __attribute__((format(printf, 3, 4), noreturn));
 void fail_check(const char* file, int line, const char* what, const char* format, ...)
     __attribute__((format(printf, 4, 5), noreturn));
+/* What the test needs is missing: a failure, unless --allow-skips or plain mode says otherwise. */
 void skip(const char* format, ...) __attribute__((format(printf, 1, 2), noreturn));
+/* `what` is missing, which it may be on kernels before MAJOR.MINOR, and on no others. */
+void skip_before(unsigned major, unsigned minor, const char* what) __attribute__((noreturn));
 bool test_failed(void);
 /* Monotonic, in seconds. */
 double now(void);

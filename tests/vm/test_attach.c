@@ -197,7 +197,7 @@ TEST(attach, droppable, ATTACHED) {
     map_all();
     if (mmap(page_of(2, 1), PAGE, PROT_READ | PROT_WRITE, MAP_DROPPABLE | MAP_ANONYMOUS | MAP_FIXED,
              -1, 0) == MAP_FAILED)
-        skip("no MAP_DROPPABLE before 6.11");
+        skip_before(6, 11, "MAP_DROPPABLE");
     expect_refused(fd, EOPNOTSUPP, page_of(2, 1));
 }
 
@@ -206,7 +206,7 @@ TEST(attach, sealed_memory, ATTACHED) {
     attacher_start();
     const int fd = make_template(PSEUDO_MM_SHARED);
     map_all();
-    if (syscall(MSEAL, page_of(2, 0), PAGE, 0)) skip("no mseal() before 6.10");
+    if (syscall(MSEAL, page_of(2, 0), PAGE, 0)) skip_before(6, 10, "mseal()");
     expect_refused(fd, EOPNOTSUPP, page_of(2, 0));
 }
 

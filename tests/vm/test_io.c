@@ -186,7 +186,7 @@ TEST(io, uring_fixed_buffers, EVERY_MODE) {
                                     {page_at(&instance, AREA_BIG, 190), 20 * PAGE}};
     const int registered = io_uring_register_buffers(&ring, buffers, 2);
     if (current_mode == MODE_LAZY && registered == -EOPNOTSUPP)
-        skip("before 6.12 not for mappings of files");
+        skip_before(6, 12, "registered buffers in mappings of files");
     CHECK_EQ(registered, 0);
     instance_check(&instance);
 

@@ -102,7 +102,7 @@ TEST(madvise, dontneed_locked, ANONYMOUS) {
     if (mlock(page_at(&instance, AREA_RW, 0), 20 * PAGE)) skip("mlock: %s", strerror(errno));
     CHECK_ERRNO(advise(AREA_RW, 0, 10, MADV_DONTNEED), EINVAL);
     instance_check(&instance);
-    if (advise(AREA_RW, 0, 10, MADV_DONTNEED_LOCKED)) skip("no MADV_DONTNEED_LOCKED");
+    if (advise(AREA_RW, 0, 10, MADV_DONTNEED_LOCKED)) skip_before(5, 18, "MADV_DONTNEED_LOCKED");
     record_pages(&instance, AREA_RW, 0, 10, CONTENT_ZERO, 0);
     instance_check(&instance);
 }
@@ -270,7 +270,7 @@ TEST(madvise, remove_is_refused, ANONYMOUS) {
 
 TEST(madvise, guard, ANONYMOUS) {
     instance_setup(&instance);
-    if (advise(AREA_RW, 4, 4, MADV_GUARD_INSTALL)) skip("no MADV_GUARD_INSTALL before 6.13");
+    if (advise(AREA_RW, 4, 4, MADV_GUARD_INSTALL)) skip_before(6, 13, "MADV_GUARD_INSTALL");
     int code = 0;
     CHECK_EQ(probe_read(page_at(&instance, AREA_RW, 4), &code), SIGSEGV);
     CHECK_OK(advise(AREA_RW, 4, 4, MADV_GUARD_REMOVE));
