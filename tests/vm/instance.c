@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/utsname.h>
 
 static const uintptr_t base_address = 0x10000000000;
 static const uintptr_t area_distance = 0x800000;
@@ -139,6 +140,12 @@ void instance_map(struct instance* instance) {
                  area->lazy ? (off_t)area->address : 0);
         CHECK(memory == (void*)area->address, "area %d: %s", a, strerror(errno));
     }
+}
+
+bool says_no_to_huge_pages(void) {
+    struct utsname name;
+    CHECK_OK(uname(&name));
+    return current_mode != MODE_PLAIN && strstr(name.release, "-debug");
 }
 
 /* Stores, zero pages and huge pages, inside and outside of what ATTACH will replace. */

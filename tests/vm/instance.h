@@ -58,6 +58,8 @@ struct instance {
 void instance_layout(struct instance* instance, const struct pool* pool);
 void instance_template(struct instance* instance);
 void instance_map(struct instance* instance);
+/* With DEBUG_VM what was attached to says no to huge pages: keep_khugepaged_out() in attach.c. */
+bool says_no_to_huge_pages(void);
 void instance_dirty(struct instance* instance); /* contents that ATTACH replaces, or leaves */
 int instance_attach(struct instance* instance); /* as the mode says; -1 and errno */
 /* All of them. Remote mode attaches to dirty memory, self mode to pristine memory. */

@@ -2,7 +2,6 @@
 // What a process sees of a template, and who else sees what it writes.
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/utsname.h>
 
 #include "instance.h"
 
@@ -235,13 +234,6 @@ TEST(contents, result, ATTACHED | MODE_LAZY) {
     CHECK_EQ(stat.attach_ns_max, result->nanoseconds);
     CHECK(stat.live_references >= pages[PSEUDO_MM_SHARED] - AREAS, "%llu live references",
           (unsigned long long)stat.live_references);
-}
-
-/* With DEBUG_VM what was attached to says no to huge pages: keep_khugepaged_out() in attach.c. */
-static bool says_no_to_huge_pages(void) {
-    struct utsname name;
-    CHECK_OK(uname(&name));
-    return current_mode != MODE_PLAIN && strstr(name.release, "-debug");
 }
 
 /* Afterwards nothing tells the areas from others: no special flags, no file. */

@@ -120,6 +120,16 @@ static void restore(struct setting* setting) {
     if (setting->changed) write_text(setting->path, setting->old);
 }
 
+/* KSM has made pages of this process the same as others: not only run, and not before. */
+static void wait_for_merged_pages(void) {
+    char text[64];
+    for (const double deadline = now() + 40; now() < deadline; sleep_ms(50)) {
+        CHECK(read_text("/proc/self/ksm_merging_pages", text, sizeof text), "%s", strerror(errno));
+        if (strtol(text, NULL, 10) > 0) return;
+    }
+    CHECK(false, "KSM merged nothing of this process");
+}
+
 static void let_ksm_work(uint64_t number) {
     CHECK_OK(madvise(page_at(&instance, AREA_RW, 0), 64 * PAGE, MADV_MERGEABLE));
     CHECK_OK(madvise(page_at(&instance, AREA_BIG, 0), 768 * PAGE, MADV_MERGEABLE));
@@ -130,6 +140,11 @@ static void let_ksm_work(uint64_t number) {
         write_marks(&instance, (uint64_t)i, 50, 6000);
         (void)number;
     }
+    /* Two of its own, so that no process depends on another's having pages like these still. */
+    write_mark(&instance, AREA_BIG, 720, 4000);
+    write_mark(&instance, AREA_BIG, 721, 4000);
+    wait_for_merged_pages();
+    instance_check(&instance);
     const pid_t pid = child_start();
     if (pid == 0) {
         instance_check(&instance);
@@ -147,17 +162,66 @@ TEST(pressure, ksm, ANONYMOUS, .slow = true) {
     if (current_mode == MODE_PLAIN) skip("would change this machine's settings");
     if (!change(&run, "1") || !change(&pages, "10000") || !change(&pause, "10")) skip("no KSM");
     run_instances(let_ksm_work);
-    char text[64];
-    CHECK(read_text("/sys/kernel/mm/ksm/full_scans", text, sizeof text), "full_scans");
-    const long scans = strtol(text, NULL, 10);
     write_text("/sys/kernel/mm/ksm/run", "2"); /* takes apart what was merged */
     restore(&run);
     restore(&pages);
     restore(&pause);
-    CHECK(scans > 0, "KSM did not run");
+}
+
+/* KiB in huge pages of the mapping that begins at `address`. */
+static long long in_huge_pages(const void* address) {
+    static char text[1 << 18];
+    char key[32];
+    CHECK(read_text("/proc/self/smaps", text, sizeof text), "smaps");
+    snprintf(key, sizeof key, "\n%lx-", (unsigned long)address);
+    const char* const line = strstr(text, key);
+    CHECK(line, "%p is not in smaps", address);
+    return number_after(line, "AnonHugePages:");
+}
+
+static void wait_for_collapse(const void* address, const char* what) {
+    for (const double deadline = now() + 40; in_huge_pages(address) < HUGE_PAGE / 1024;
+         sleep_ms(50))
+        CHECK(now() < deadline, "khugepaged made no huge page of %s", what);
+}
+
+/* Memory nothing is attached to, small pages first. */
+static char* map_neighbour(void) {
+    char* const memory = mmap((void*)0x50000000000, HUGE_PAGE, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    CHECK(memory == (void*)0x50000000000, "%s", strerror(errno));
+    CHECK_OK(madvise(memory, HUGE_PAGE, MADV_NOHUGEPAGE));
+    for (uint64_t page = 0; page < 512; page++) fill_mark(memory + page * PAGE, page);
+    CHECK_EQ(in_huge_pages(memory), 0);
+    CHECK_OK(madvise(memory, HUGE_PAGE, MADV_HUGEPAGE));
+    return memory;
+}
+
+/* Where khugepaged may take what was attached, once every page has been written to: lazy mappings
+ * have a file. */
+static bool takes_huge_pages(void) {
+    return current_mode != MODE_LAZY && !says_no_to_huge_pages();
+}
+
+static void expect_collapse(void) {
+    char* const neighbour = map_neighbour();
+    wait_for_collapse(neighbour, "the memory beside");
+    char mark[PAGE];
+    for (uint64_t page = 0; page < 512; page++) {
+        fill_mark(mark, page);
+        CHECK(memcmp(neighbour + page * PAGE, mark, PAGE) == 0, "page %d", (int)page);
+    }
+    CHECK_OK(munmap(neighbour, HUGE_PAGE));
+    if (!takes_huge_pages()) return;
+    char* const big = page_at(&instance, AREA_BIG, 0);
+    CHECK_OK(madvise(big, 768 * PAGE, MADV_HUGEPAGE));
+    write_marks(&instance, 0, 1, 60);
+    wait_for_collapse(big, "pages written to");
+    instance_check(&instance);
 }
 
 static void churn_huge_pages(uint64_t number) {
+    expect_collapse();
     for (uint64_t round = 0; round < 4; round++) {
         if (round % 2) {
             CHECK_OK(madvise(page_at(&instance, AREA_BIG, 0), 768 * PAGE, MADV_DONTNEED));
@@ -184,9 +248,12 @@ TEST(pressure, huge_pages, EVERY_MODE, .slow = true) {
                            "/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs"};
     if (current_mode == MODE_PLAIN) skip("would change this machine's settings");
     if (!change(&enabled, "always") || !change(&pause, "10")) skip("no transparent huge pages");
+    const long long before = vmstat("thp_fault_alloc ");
     run_instances(churn_huge_pages);
     restore(&enabled);
     restore(&pause);
+    /* Dropped and written to, it has been given huge pages at faults. */
+    if (takes_huge_pages()) CHECK(vmstat("thp_fault_alloc ") > before, "no huge page at a fault");
 }
 
 /* One gibibyte through a pool of a few pages: long enough to be noticed if it blocked. */
