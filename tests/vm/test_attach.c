@@ -276,6 +276,30 @@ TEST(attach, number_of_a_thread, MODE_API) {
     CHECK_ERRNO(call_attach(fd, number, NULL), ESRCH);
 }
 
+/* A process lives on in its other threads; its number has no memory any more. */
+TEST(attach, main_thread_ended, MODE_API) {
+    const int fd = make_template(PSEUDO_MM_SHARED);
+    map_all();
+    const pid_t pid = child_start();
+    if (pid == 0) {
+        pid_t number = 0;
+        pthread_t thread;
+        CHECK_EQ(pthread_create(&thread, NULL, report_thread, &number), 0);
+        while (!__atomic_load_n(&number, __ATOMIC_SEQ_CST)) sleep_ms(1);
+        syscall(SYS_exit, 0);
+    }
+    char path[64], text[512] = "";
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    for (const double deadline = now() + 10; !strstr(text, ") Z "); sleep_ms(1))
+        CHECK(now() < deadline && read_text(path, text, sizeof text), "%s", text);
+    CHECK_ERRNO(call_attach(fd, pid, NULL), ESRCH);
+    siginfo_t info = {0};
+    CHECK_OK(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT));
+    CHECK_EQ(info.si_pid, 0); /* it has not ended */
+    CHECK_OK(kill(pid, SIGKILL));
+    child_killed(pid, SIGKILL);
+}
+
 TEST(attach, failures_are_counted, ATTACHED) {
     attacher_start();
     const int fd = make_template(PSEUDO_MM_SHARED);

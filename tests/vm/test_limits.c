@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The module's limits, which can be changed while it runs. The runner restores them.
+#include <linux/capability.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 #include "pages.h"
 
@@ -89,5 +92,30 @@ TEST(limits, descriptors, MODE_API) {
     CHECK_EQ(info().pools, before.pools);
     CHECK_EQ(info().pool_pages, before.pool_pages);
     CHECK_OK(setrlimit(RLIMIT_NOFILE, &limit));
+    CHECK_OK(pool_make(&pool));
+}
+
+/* Open files of the whole system, which only CAP_SYS_ADMIN may exceed. */
+TEST(limits, open_files, MODE_API) {
+    static const char path[] = "/proc/sys/fs/file-max";
+    struct pool pool;
+    char old[32];
+    pool_open_source(&pool, 8, 1);
+    CHECK(read_text(path, old, sizeof old), "%s", strerror(errno));
+    const pid_t pid = child_start();
+    if (pid == 0) {
+        CHECK(drop_capability(CAP_SYS_ADMIN), "%s", strerror(errno));
+        raise(SIGSTOP);
+        CHECK_ERRNO(pool_make(&pool), ENFILE);
+        CHECK_ERRNO(call_template(common_pool.fd), ENFILE);
+        child_end();
+    }
+    wait_stopped(pid);
+    CHECK(write_text(path, "0"), "%s", strerror(errno));
+    kill(pid, SIGCONT);
+    /* Back to what it was before anything can fail. */
+    while (waitid(P_PID, (id_t)pid, &(siginfo_t){0}, WEXITED | WNOWAIT) && errno == EINTR) continue;
+    CHECK(write_text(path, old), "%s", strerror(errno));
+    child_join(pid);
     CHECK_OK(pool_make(&pool));
 }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -220,6 +221,41 @@ TEST(memcg, limit_at_stores, MODE_REMOTE) {
     CHECK(group_read(INSTANCES, "memory.events", "oom_kill ") >= 1, "no OOM kill was counted");
     end_bystander(sibling);
     end_bystander(outsider);
+    remove_groups();
+}
+
+/* Killed for memory and held by a tracer before it gives that back: the reaper takes it. */
+static void wait_reaped(pid_t pid) {
+    char path[64], text[4096];
+    snprintf(path, sizeof path, "/proc/%d/status", pid);
+    for (const double deadline = now() + 20;; sleep_ms(50)) {
+        CHECK(read_text(path, text, sizeof text), "%s: %s", path, strerror(errno));
+        if (number_after(text, "RssAnon:") <= 16) return;
+        CHECK(now() < deadline, "%lld KiB were not reaped", number_after(text, "RssAnon:"));
+    }
+}
+
+TEST(memcg, reaped_target, MODE_REMOTE) {
+    make_groups();
+    limit_instances("1572864");
+    const int fd = make_template(PSEUDO_MM_SHARED);
+    const pid_t pid = start_target(PAGES, write_all);
+    CHECK_OK(ptrace(PTRACE_SEIZE, pid, NULL, PTRACE_O_TRACEEXIT));
+    CHECK_OK(kill(pid, SIGCONT));
+    int status;
+    do {
+        CHECK_EQ(waitpid(pid, &status, 0), pid);
+        CHECK(WIFSTOPPED(status), "not held: %#x", (unsigned)status);
+        if (status >> 8 == (SIGTRAP | PTRACE_EVENT_EXIT << 8)) break;
+        CHECK_OK(ptrace(PTRACE_CONT, pid, NULL, WSTOPSIG(status) == SIGCONT ? SIGCONT : 0));
+    } while (true);
+    CHECK(group_read(INSTANCES, "memory.events", "oom_kill ") >= 1, "no OOM kill was counted");
+    wait_reaped(pid);
+    struct pseudo_mm_attach result;
+    CHECK_ERRNO(call_attach(fd, pid, &result), ESRCH);
+    CHECK_EQ(result.pages_shared, 0);
+    CHECK_OK(ptrace(PTRACE_CONT, pid, NULL, 0));
+    child_killed(pid, SIGKILL);
     remove_groups();
 }
 
