@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Mappings of a template: delivery at the first touch, once.
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include "instance.h"
 
@@ -332,7 +336,26 @@ TEST(lazy, touched_by_the_kernel, MODE_LAZY) {
         CHECK(is_pool_page(memory, page), "page %d", (int)page);
 }
 
-/* What INFO says of these mappings is so. */
+static bool can_be_watched(char* memory) {
+    const int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+    if (fd == -1) skip("userfaultfd: %s", strerror(errno));
+    struct uffdio_api api = {.api = UFFD_API};
+    CHECK_OK(ioctl(fd, UFFDIO_API, &api));
+    struct uffdio_register range = {.range = {(uintptr_t)memory, PAGE},
+                                    .mode = UFFDIO_REGISTER_MODE_MISSING};
+    const bool can = ioctl(fd, UFFDIO_REGISTER, &range) == 0;
+    CHECK(can || errno == EINVAL, "%s", strerror(errno));
+    close(fd);
+    return can;
+}
+
+static long long locked_memory(void) {
+    char text[8192];
+    CHECK(read_text("/proc/self/status", text, sizeof text), "%s", strerror(errno));
+    return number_after(text, "VmLck:");
+}
+
+/* What INFO says of these mappings is so; growing and core dumps have tests of their own. */
 TEST(lazy, told_differences, MODE_LAZY) {
     struct pseudo_mm_info info;
     CHECK_OK(call_info(device_fd, &info));
@@ -340,8 +363,13 @@ TEST(lazy, told_differences, MODE_LAZY) {
     char* const memory = map_lazy(&fd);
     const bool executable = mprotect(memory, PAGE, PROT_READ | PROT_EXEC) == 0;
     CHECK_EQ(executable, !(info.lazy_differences & PSEUDO_MM_LAZY_NOT_EXECUTABLE));
-    const bool advice = madvise(memory, PAGE, MADV_FREE) == 0;
-    CHECK_EQ(advice, !(info.lazy_differences & PSEUDO_MM_LAZY_NO_ANONYMOUS_ADVICE));
+    const bool advice = !(info.lazy_differences & PSEUDO_MM_LAZY_NO_ANONYMOUS_ADVICE);
+    CHECK_EQ(madvise(memory, PAGE, MADV_FREE) == 0, advice);
+    CHECK_EQ(madvise(memory, PAGE, MADV_WIPEONFORK) == 0, advice);
+    CHECK_EQ(can_be_watched(memory), advice);
+    CHECK_OK(mlock(memory, 4 * PAGE));
+    CHECK_EQ(locked_memory() > 0, advice);
+    CHECK_OK(munlock(memory, 4 * PAGE));
     CHECK_OK(madvise(memory + 32 * PAGE, 32 * PAGE, MADV_DONTNEED));
     const bool zero = page_is_zero(memory + 40 * PAGE);
     CHECK_EQ(zero, !(info.lazy_differences & PSEUDO_MM_LAZY_DONTNEED_UNTOUCHED));
