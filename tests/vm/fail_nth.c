@@ -102,8 +102,8 @@ static void prepare_instance(void) {
     instance_map(&instance);
     instance_dirty(&instance);
 }
-static void expect_nothing_of_template(void) {
-    const int own = memory_fd(getpid());
+static void expect_nothing_of_template(pid_t pid) {
+    const int own = memory_fd(pid);
     char actual[PAGE];
     for (uint32_t e = 0; e < instance.extents; e++)
         for (uint64_t i = 0; i < instance.extent[e].nr_pages; i++) {
@@ -119,12 +119,50 @@ static int attach(void) {
     return result;
 }
 static void drop_instance(int value) {
-    if (value == -1) expect_nothing_of_template();
+    if (value == -1) expect_nothing_of_template(getpid());
     close(instance.template_fd);
     for (int a = 0; a < AREAS; a++)
         if (a != AREA_HEAP)
             munmap(page_at(&instance, (enum area_name)a, 0), instance.area[a].pages * PAGE);
     CHECK_OK(brk(page_at(&instance, AREA_HEAP, 0)));
+}
+
+/* A stopped process; what ATTACH needs for it is not the caller's. */
+static pid_t target;
+static void prepare_target(void) {
+    instance_layout(&instance, &common_pool);
+    instance_template(&instance);
+    target = child_start();
+    if (target) {
+        wait_stopped(target);
+        return;
+    }
+    instance_map(&instance);
+    instance_dirty(&instance);
+    raise(SIGSTOP);
+    for (uint32_t e = 0; e < instance.extents; e++)
+        for (uint64_t i = 0; i < instance.extent[e].nr_pages; i++) {
+            const char* const place = (const char*)instance.extent[e].addr + i * PAGE;
+            int code;
+            CHECK(probe_read(place, &code) ||
+                      page_is(place, common_pool.seed, instance.extent[e].page + i),
+                  "page %p was not attached", place);
+        }
+    child_end();
+}
+static int attach_target(void) {
+    return call_attach(instance.template_fd, target, &instance.attach);
+}
+static void end_target(int value) {
+    if (value == -1) {
+        expect_nothing_of_template(target);
+        CHECK_OK(kill(target, SIGKILL));
+        child_killed(target, SIGKILL);
+    } else {
+        CHECK_OK(kill(target, SIGCONT));
+        child_join(target);
+    }
+    close(instance.template_fd);
 }
 
 static void prepare_mapping(void) {
@@ -170,6 +208,56 @@ static void check_touched(int value) {
     munmap(memory, LAZY_PAGES * PAGE);
     close(fd);
 }
+/* ATTACH into a lazy mapping, every third page of which has been read and every third written. */
+enum { SHARED_FROM = 100, COPIED_FROM = 140, COPIED_TO = 180 };
+static void prepare_touched(void) {
+    const struct pseudo_mm_extent parts[] = {
+        {lazy_address, 0, SHARED_FROM, PSEUDO_MM_LAZY, 0},
+        {lazy_address + SHARED_FROM * PAGE, SHARED_FROM, COPIED_FROM - SHARED_FROM,
+         PSEUDO_MM_SHARED, 0},
+        {lazy_address + COPIED_FROM * PAGE, COPIED_FROM, COPIED_TO - COPIED_FROM, PSEUDO_MM_COPIED,
+         0},
+        {lazy_address + COPIED_TO * PAGE, COPIED_TO, LAZY_PAGES - COPIED_TO, PSEUDO_MM_LAZY, 0}};
+    fd = template_of(common_pool.fd, parts, 4);
+    memory = mmap((void*)lazy_address, LAZY_PAGES * PAGE, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_FIXED_NOREPLACE, fd, (off_t)lazy_address);
+    CHECK(memory == (void*)lazy_address, "%s", strerror(errno));
+    for (uint64_t page = 0; page < LAZY_PAGES; page++)
+        if (page % 3 == 1)
+            (void)*(volatile char*)(memory + page * PAGE);
+        else if (page % 3 == 2)
+            fill_mark(memory + page * PAGE, page);
+}
+static int attach_touched(void) {
+    return call_attach(fd, 0, NULL);
+}
+static bool is_before(uint64_t page) {
+    char mark[PAGE];
+    fill_mark(mark, page);
+    return page % 3 == 2 ? memcmp(memory + page * PAGE, mark, PAGE) == 0
+                         : page_is(memory + page * PAGE, common_pool.seed, page);
+}
+/* What ATTACH fills holds the template's pages; or zeros, which are not delivered a second time; or
+ * nothing was begun. LAZY extents keep what they had. */
+static void check_touched_attach(int value) {
+    const bool begun = value != -1 || !is_before(SHARED_FROM + 1);
+    for (uint64_t page = 0; page < LAZY_PAGES; page++) {
+        const char* const place = memory + page * PAGE;
+        if (!begun || page < SHARED_FROM || page >= COPIED_TO)
+            CHECK(is_before(page), "page %d", (int)page);
+        else if (value == -1)
+            CHECK(page_is_zero(place), "page %d", (int)page);
+        else
+            CHECK(page_is(place, common_pool.seed, page), "page %d", (int)page);
+    }
+    if (value == -1) {
+        CHECK_OK(attach_touched());
+        check_touched_attach(0);
+        return;
+    }
+    munmap(memory, LAZY_PAGES * PAGE);
+    close(fd);
+}
 /* A child has the record of delivered pages, or SIGBUS. */
 static int fork_lazy(void) {
     return fork();
@@ -195,6 +283,8 @@ static const struct sweep sweeps[] = {
     {"SEAL", prepare_seal, seal, close_template, 0},
     {"STAT", NULL, get_pool_stat, NULL, 0},
     {"ATTACH", prepare_instance, attach, drop_instance, 0},
+    {"ATTACH by number", prepare_target, attach_target, end_target, 0},
+    {"ATTACH, touched", prepare_touched, attach_touched, check_touched_attach, 0},
     {"mmap", prepare_mapping, map_lazy, unmap_lazy, 0},
     {"lazy fault", prepare_touch, touch, check_touched, EFAULT},
     {"fork", prepare_touch, fork_lazy, check_fork, EAGAIN},
