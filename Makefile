@@ -147,9 +147,10 @@ debug-kernel: ## Build a 6.1 kernel with KASAN, lockdep, kmemleak and fault inje
 	@scripts/install-deps vm
 	scripts/debug-kernel
 
-test-debug: debug-kernel ## Run the module's tests on it, and fail every allocation once
+test-debug: debug-kernel ## Run the module's tests on it, fail every allocation once, and make random calls
 	tests/vm/run --kernel debug
 	tests/vm/run --kernel debug --fail-nth
+	tests/vm/run --kernel debug --fuzz 60
 
 lint: agent ## Check format, scripts and clang-tidy; files unchanged since they passed are skipped
 	scripts/lint $(AGENT)
