@@ -73,6 +73,18 @@ def test_bad_options_are_one_clear_line(arguments, complaint):
     assert done.stderr.count("\n") == 1
 
 
+def test_debug_kernel_is_kernel_debug():
+    """Built or not, they say the same."""
+    outcomes = [
+        (done.returncode, done.stdout, done.stderr)
+        for done in (vm("--print-kdir", "--debug-kernel"), vm("--print-kdir", "--kernel", "debug"))
+    ]
+    assert outcomes[0] == outcomes[1]
+    assert "debug" in outcomes[0][1] + outcomes[0][2]
+    assert vm("--debug-kernel", "--kernel-modules", "/lib", "true").returncode == 2
+    assert "--debug-kernel" in vm("--help").stdout
+
+
 def test_a_pool_of_another_size_is_refused(tmp_path):
     pool = tmp_path / "pool"
     with open(pool, "wb") as file:
