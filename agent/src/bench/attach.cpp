@@ -12,7 +12,9 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <map>
+#include <string_view>
 
 #include "bench/attach_variants.h"
 #include "bench/environment.h"
@@ -165,10 +167,8 @@ Result<> measure(const AttachVariant& variant, uint64_t bytes, Samples& samples)
 
 using Variants = std::vector<std::unique_ptr<AttachVariant>>;
 
-/// The part of the pages that a small working set is: in pieces all over the memory, or in one.
-constexpr double working_set = 0.1;
-
-Result<Variants> make_variants(const AttachSource& source, Json& skipped) {
+Result<Variants> make_variants(const AttachSource& source, const std::vector<AttachPages>& wanted,
+                               Json& skipped) {
     const uint64_t pages = source.bytes() / page_size;
     const std::vector<PagePart> all{{0, pages}};
     Variants variants;
@@ -185,21 +185,34 @@ Result<Variants> make_variants(const AttachSource& source, Json& skipped) {
             return Failure(std::move(variant.error()));
         return {};
     };
-    TRY(add_attached("attached", all));
-    TRY(add_attached("attached-tenth", spread(pages, working_set)));
-    TRY(add_attached("attached-tenth-in-one",
-                     {{0, static_cast<uint64_t>(working_set * static_cast<double>(pages))}}));
-    TRY(add_attached("attached-lazy", {}));
+    for (const AttachPages& one : wanted) {
+        const std::string name = "attached" + one.name;
+        const std::vector<PagePart> parts = spread(pages, one.part);
+        TRY(add_attached(name, parts));
+        if (!one.working_set) continue;
+        // As many pages: the difference is the pieces.
+        uint64_t count = 0;
+        for (const PagePart& part : parts) count += part.count;
+        TRY(add_attached(name + "-in-one", {{0, count}}));
+    }
     variants.push_back(memfd_variant(source, "memfd-populate", all));
     variants.push_back(memfd_variant(source, "memfd-lazy", {}));
     variants.push_back(copy_variant(source));
     return variants;
 }
 
-Result<Json> measure_size(const Context& context, const AttachRequest& request, uint64_t bytes,
-                          Json& skipped) {
+/// As summarize(), the median under the name of the unit.
+Json summary(const std::string& unit, const std::vector<double>& values) {
+    const Json plain = summarize(values);
+    Json named = Json::object();
+    for (const auto& [key, value] : plain.items()) named[key == "p50" ? unit : key] = value;
+    return named;
+}
+
+Result<> measure_size(const Context& context, const AttachRequest& request, uint64_t bytes,
+                      Json& report) {
     TRY_ASSIGN(const auto source, AttachSource::create(bytes));
-    TRY_ASSIGN(const auto variants, make_variants(source, skipped));
+    TRY_ASSIGN(const auto variants, make_variants(source, request.pages, report["skipped"]));
     std::vector<Samples> samples(variants.size());
     context.progress->step(fmt::format("measuring {} MiB", bytes >> 20),
                            request.runs * variants.size());
@@ -212,14 +225,36 @@ Result<Json> measure_size(const Context& context, const AttachRequest& request, 
             context.progress->advance();
         }
     }
-    Json measured = Json::object();
-    for (size_t i = 0; i < variants.size(); ++i)
-        for (const auto& [what, values] : samples[i])
-            measured[variants[i]->name()][what] = summarize(values);
-    return Json{{"bytes", bytes}, {"variants", std::move(measured)}};
+    const auto unit = report["unit"].get<std::string>();
+    for (size_t i = 0; i < variants.size(); ++i) {
+        Json run{{"variant", variants[i]->name()}, {"size_mb", bytes >> 20}};
+        for (const char* what : {"attach", "read_all", "cow_1_16", "fork", "exit"})
+            run[what] = summary(unit, samples[i][what]);
+        report["runs"].push_back(std::move(run));
+    }
+    return {};
 }
 
 }  // namespace
+
+Result<AttachPages> parse_attach_pages(const std::string& text) {
+    constexpr std::string_view profile = "profile:";
+    if (text == "eager") return AttachPages{"", 1.0, false};
+    if (text == "lazy") return AttachPages{"-lazy", 0.0, false};
+    if (!text.starts_with(profile))
+        return fail(ErrorKind::usage,
+                    fmt::format("--pages {}: choose eager, lazy or profile:PART", text));
+    const std::string_view number = std::string_view(text).substr(profile.size());
+    double part = 0;
+    const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), part);
+    const bool possible = part > 0 && part <= 1;  // a NaN is not
+    if (error != std::errc() || end != number.data() + number.size() || !possible)
+        return fail(ErrorKind::usage,
+                    fmt::format("--pages {}: PART is the part of the pages that comes at attach, "
+                                "above 0 and up to 1, as in profile:0.1",
+                                text));
+    return AttachPages{fmt::format("-{}", part), part, true};
+}
 
 Result<Json> bench_attach(const Context& context, const AttachRequest& request) {
     Json report{{"schema", 1},
@@ -227,14 +262,11 @@ Result<Json> bench_attach(const Context& context, const AttachRequest& request) 
                 {"command", request.command},
                 {"unit", request.instructions ? "instructions" : "ns"},
                 {"environment", describe_environment(context)},
-                {"sizes", Json::array()}};
-    Json skipped = Json::object();
-    for (const uint64_t bytes : request.sizes) {
-        TRY_ASSIGN(auto measured, measure_size(context, request, bytes, skipped));
-        report["sizes"].push_back(std::move(measured));
-    }
+                {"runs", Json::array()},
+                {"skipped", Json::object()}};
+    for (const uint64_t bytes : request.sizes) TRY(measure_size(context, request, bytes, report));
     context.progress->clear();
-    if (!skipped.empty()) report["skipped"] = std::move(skipped);
+    if (report["skipped"].empty()) report.erase("skipped");
     return report;
 }
 

@@ -18,8 +18,8 @@ constexpr std::array<std::pair<const char*, const char*>, 5> measures{{{"attach"
                                                                        {"fork", "fork"},
                                                                        {"exit", "exit"}}};
 
-double value(const Json& variant, const char* measure, const char* quantile) {
-    return variant.at(measure).at(quantile).get<double>();
+double value(const Json& run, const char* measure, const std::string& quantile) {
+    return run.at(measure).at(quantile).get<double>();
 }
 
 /// Millions: milliseconds of nanoseconds, and as people count instructions.
@@ -29,11 +29,12 @@ std::string amount(double number) {
 }
 
 /// What it takes until every page has been read once.
-double until_read(const Json& variant) {
-    return value(variant, "attach", "p50") + value(variant, "read_all", "p50");
+double until_read(const Json& run, const std::string& unit) {
+    return value(run, "attach", unit) + value(run, "read_all", unit);
 }
 
-std::string size_table(const Json& size, bool colour) {
+/// The variants of one size.
+std::string size_table(const std::vector<Json>& runs, const std::string& unit, bool colour) {
     std::vector<Table::Column> columns{{"variant"}};
     for (const auto& [key, title] : measures) {
         columns.push_back({title, Table::Align::right});
@@ -41,14 +42,16 @@ std::string size_table(const Json& size, bool colour) {
     }
     columns.push_back({"copy is", Table::Align::right});
     Table table(std::move(columns));
-    const Json& variants = size.at("variants");
-    const double copy = until_read(variants.at("copy"));
-    for (const auto& [name, variant] : variants.items()) {
-        std::vector<std::string> cells{name};
-        for (const auto& [key, title] : measures)
-            for (const char* quantile : {"p50", "p99"})
-                cells.push_back(amount(value(variant, key, quantile)));
-        cells.push_back(fmt::format("{:.1f}×", copy / until_read(variant)));
+    double copy = 0;
+    for (const Json& run : runs)
+        if (run.at("variant") == "copy") copy = until_read(run, unit);
+    for (const Json& run : runs) {
+        std::vector<std::string> cells{run.at("variant").get<std::string>()};
+        for (const auto& [key, title] : measures) {
+            cells.push_back(amount(value(run, key, unit)));
+            cells.push_back(amount(value(run, key, "p99")));
+        }
+        cells.push_back(fmt::format("{:.1f}×", copy / until_read(run, unit)));
         table.add(std::move(cells));
     }
     return table.render(colour);
@@ -58,7 +61,8 @@ std::string size_table(const Json& size, bool colour) {
 
 std::string attach_report_text(const Json& report, bool colour) {
     const Json& environment = report.at("environment");
-    const bool instructions = report.at("unit") == "instructions";
+    const auto unit = report.at("unit").get<std::string>();
+    const bool instructions = unit == "instructions";
     std::string text = fmt::format("kernel {}, {}, {}\n", environment.value("kernel", "unknown"),
                                    environment.value("cpu", "unknown processor"),
                                    instructions ? "million instructions" : "milliseconds");
@@ -66,10 +70,13 @@ std::string attach_report_text(const Json& report, bool colour) {
         text +=
             "This machine is emulated: its times say nothing about real ones. Count "
             "instructions:\n  scripts/vm --icount -- memplate bench attach --instructions\n";
-    for (const Json& size : report.at("sizes"))
+    std::map<uint64_t, std::vector<Json>> sizes;
+    for (const Json& run : report.at("runs"))
+        sizes[run.at("size_mb").get<uint64_t>()].push_back(run);
+    for (const auto& [mb, runs] : sizes)
         text += fmt::format(
-            "\n{} MiB: p50 and p99; last column: attach and first read, copy against it\n{}",
-            size.at("bytes").get<uint64_t>() >> 20, size_table(size, colour));
+            "\n{} MiB: p50 and p99; last column: attach and first read, copy against it\n{}", mb,
+            size_table(runs, unit, colour));
     std::map<std::string, std::vector<std::string>> skipped;  // by reason
     if (report.contains("skipped"))
         for (const auto& [name, why] : report["skipped"].items())

@@ -129,7 +129,9 @@ std::vector<PagePart> spread(uint64_t pages, double part) {
     constexpr uint64_t piece = 16;
     if (part >= 1.0) return {{0, pages}};
     const uint64_t pieces = pages / piece;
-    const auto wanted = static_cast<uint64_t>(std::llround(static_cast<double>(pieces) * part));
+    if (part <= 0.0) return {};
+    const auto wanted =
+        static_cast<uint64_t>(std::max(1LL, std::llround(static_cast<double>(pieces) * part)));
     std::vector<PagePart> parts;
     for (uint64_t i = 0; i < wanted; ++i) parts.push_back({i * pieces / wanted * piece, piece});
     return parts;

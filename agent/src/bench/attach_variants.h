@@ -45,7 +45,8 @@ struct PagePart {
     uint64_t first = 0;
     uint64_t count = 0;
 };
-/// Pieces of 16 pages spread evenly that make up `part` of all pages.
+/// Pieces of 16 pages spread evenly that make up `part` of all pages; at least one, unless `part`
+/// is 0.
 [[nodiscard]] std::vector<PagePart> spread(uint64_t pages, double part);
 
 class AttachVariant {

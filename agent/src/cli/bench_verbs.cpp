@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 
 #include "bench/attach.h"
 #include "bench/report.h"
@@ -51,6 +52,7 @@ Result<int> bench_restore(Application& application, const Options& options) {
 struct AttachOptions {
     bench::AttachRequest request;
     std::vector<std::string> sizes{"64M", "256M"};
+    std::vector<std::string> pages{"eager", "profile:0.1", "lazy"};
     std::string json_path;
 };
 
@@ -62,8 +64,17 @@ Result<int> bench_attach(Application& application, const AttachOptions& options)
         TRY_ASSIGN(const uint64_t bytes, parse_size(text));
         if (bytes == 0 || bytes % (1 << 20) != 0)
             return fail(ErrorKind::usage, fmt::format("--size {}: give whole MiB", text));
+        if (std::ranges::find(request.sizes, bytes) != request.sizes.end()) continue;
         request.sizes.push_back(bytes);
         request.command += " --size " + text;
+    }
+    for (const std::string& text : options.pages) {
+        TRY_ASSIGN(auto pages, bench::parse_attach_pages(text));
+        if (std::ranges::find(request.pages, pages.name, &bench::AttachPages::name) !=
+            request.pages.end())
+            continue;
+        request.pages.push_back(std::move(pages));
+        request.command += " --pages " + text;
     }
     TRY_ASSIGN(const Json report, bench::bench_attach(application.context, request));
     if (!options.json_path.empty())
@@ -85,6 +96,12 @@ void add_attach_verb(CLI::App& noun, Application& application) {
     verb->add_option("--size", options->sizes, "Amounts of memory, in whole MiB; repeatable")
         ->capture_default_str()
         ->type_name("SIZE");
+    verb->add_option("--pages", options->pages,
+                     "Pages the module attaches at once: eager (all), lazy (none, each comes at "
+                     "the first touch), profile:PART (a working set, like profile:0.1); repeatable")
+        ->delimiter(',')
+        ->capture_default_str()
+        ->type_name("PAGES");
     verb->add_option("--runs", options->request.runs, "Runs of every variant")
         ->check(CLI::Range(1, 100000))
         ->capture_default_str();
@@ -92,10 +109,10 @@ void add_attach_verb(CLI::App& noun, Application& application) {
                    "The clock counts instructions: in a machine of scripts/vm --icount");
     verb->add_option("--json", options->json_path, "Write the report to this file");
     verb->footer(
-        "Variants: attached (by the module, all pages at once), attached-tenth (a tenth at once,\n"
-        "spread or in one piece, the rest at the first touch), attached-lazy; memfd-populate and\n"
-        "memfd-lazy (a private mapping, without the module); copy.\n"
-        "Example: memplate bench attach --size 256M --runs 20 --json attach.json");
+        "Variants: attached (by the module: eager), attached-lazy, attached-0.1 (profile:0.1 in\n"
+        "pieces all over the memory) and attached-0.1-in-one (as many pages in one piece);\n"
+        "always memfd-populate and memfd-lazy (a private mapping, without the module) and copy.\n"
+        "Example: memplate bench attach --size 256M --pages eager,profile:0.1 --json attach.json");
     verb->callback([&application, options] {
         application.action = [&application, options] {
             return bench_attach(application, *options);
