@@ -7,101 +7,13 @@ import os
 import pathlib
 import shutil
 import tempfile
-import tomllib
 
 import pytest
-from machine import BUILD, Machine, kernel_module
+from attached_guest import CONFIGURATION, DEBUG, POOL, Guest
+from machine import BUILD, kernel_module
 
 # Not wipeonfork: Debian's CRIU does not record that advice, whatever the engine.
 PROGRAMS = ["tree", "threads", "shared", "dontneed", "jemalloc_calloc", "mremap_grow"]
-POOL = "/dev/shm/pool"
-DEBUG = "/sys/kernel/debug/pseudo_mm"
-CONFIGURATION = """
-state_dir = "/run/memplate-test/state"
-cache_dir = "/run/memplate-test/cache"
-"""
-
-
-class Guest(Machine):
-    """A machine with the module loaded and a pool, and what these tests ask it."""
-
-    def __init__(self, folder, kernel, module):
-        self.module = module
-        self.function_files = {}
-        self.functions = {}
-        configuration = folder / "memplate.toml"
-        configuration.write_text(CONFIGURATION)
-        os.environ["MEMPLATE_CONFIG"] = str(configuration)
-        try:
-            super().__init__(folder, "guest", kernel, "--memory", "3G", "--dax", "nvdimm")
-        finally:
-            del os.environ["MEMPLATE_CONFIG"]
-        self.first_cgroup("first")
-        self.run("insmod", module)
-        self.memplate("pool", "create", POOL, "--size", "1G")
-
-    def configured(self, name, line, *arguments, **options):
-        """memplate with one more line of configuration."""
-        path = self.folder.parent / f"{name}.toml"
-        path.write_text(CONFIGURATION + line + "\n")
-        return self.run(
-            "/usr/bin/env", f"MEMPLATE_CONFIG={path}", self.binary, *arguments, **options
-        )
-
-    def text(self, script):
-        return self.shell(script)["output"]
-
-    def build(self, program, *options, name=None, pool=POOL, change=lambda text: text):
-        """A template of a program, built once; `change` edits its function file."""
-        name = name or program
-        if (pool, name) in self.functions:
-            return name
-        text = change((BUILD / "programs" / f"{program}.toml").read_text())
-        path = self.folder.parent / f"{name}.toml"
-        path.write_text(text)
-        self.function_files[name] = path
-        self.functions[pool, name] = tomllib.loads(text)
-        self.memplate("template", "build", name, "--function", path, "--pool", pool, *options)
-        return name
-
-    def start_instances(self, name, *options, engine="attached", pool=POOL):
-        document = self.json("run", name, "--pool", pool, "--engine", engine, *options)
-        assert document["engine"] == engine
-        return document["instances"]
-
-    def ask(self, instance, *paths):
-        """The bodies of some requests."""
-        url = f"http://{instance['address']}:{instance['port']}"
-        script = "".join(
-            f"curl -s --max-time 60 -X {path[0]} '{url}{path[1]}'; printf '\\0';"
-            for path in (("GET", path) if isinstance(path, str) else path for path in paths)
-        )
-        return self.text(script).split("\0")[:-1]
-
-    def answers_right(self, instance, name, pool=POOL):
-        requests = list(self.functions[pool, name]["warmup"])
-        requests.append(self.functions[pool, name]["touch"])
-        bodies = self.ask(instance, *((r.get("method", "GET"), r["path"]) for r in requests))
-        for wanted, body in zip(requests, bodies, strict=True):
-            assert body == wanted.get("expect_body", body), (name, wanted)
-            assert wanted.get("expect_contains", "") in body, (name, wanted)
-
-    def rows(self, what):
-        """A table of debugfs, without its head."""
-        return [line.split() for line in self.text(f"cat {DEBUG}/{what}").splitlines()[1:]]
-
-    def until(self, condition, seconds=30):
-        self.shell(
-            f"for i in $(seq {seconds * 5}); do if {condition}; then exit 0; fi; sleep 0.2; done; false"
-        )
-
-    def until_no_pools(self):
-        self.until(f"[ $(wc -l <{DEBUG}/pools) = 1 ]")
-
-    def empty_module(self):
-        """Ends the processes that keep module templates; no instance may be there."""
-        self.shell("pkill -f [h]old-module-templates || true")
-        self.until_no_pools()
 
 
 @pytest.fixture(scope="module", params=["6.1", "6.12"])
@@ -386,6 +298,25 @@ def test_all_ways_of_the_benchmark_deliver_the_same(guest):
     assert [run["variant"] for run in json.loads(done["output"])["runs"]] == [
         "attached", "attached-0.1", "attached-0.1-in-one", "attached-lazy", "memfd-populate", "memfd-lazy", "copy",
     ]
+
+
+def test_the_benchmark_starts_instances_by_the_module(guest):
+    guest.empty_module()
+    report = guest.folder.parent / "restore.json"
+    guest.memplate(
+        "bench", "restore", "--function", BUILD / "programs" / "tree.toml",
+        "--methods", "copy,attached", "--runs", 1, "--instances", 2, "--json", report,
+    )
+    report = json.loads(report.read_text())
+    assert report["answers_wrong"] == 0 < report["answers_checked"]
+    (function,) = report["functions"]
+    assert "skipped" not in function and set(function["methods"]) == {"copy", "attached"}
+    for method in function["methods"].values():
+        assert len(method["ready_ms"]["samples"]) == len(method["touch_ms"]["samples"]) == 1
+    # Only the module lets two instances have one set of pages.
+    private = {name: m["memory10_mb"]["idle_private"] for name, m in function["methods"].items()}
+    assert private["attached"] < 0.2 * private["copy"]
+    guest.until_no_pools()
 
 
 def test_without_the_module(guest):
