@@ -41,13 +41,15 @@ static const char* next_event(const char** place, const char* event) {
 static void expect_attach(const char** place, pid_t pid, const struct pseudo_mm_attach* result,
                           int error) {
     char expected[160];
-    snprintf(expected, sizeof expected, "pid=%d shared=%llu copied=%llu nanoseconds=%llu ret=%d\n",
+    snprintf(expected, sizeof expected, "pid=%d shared=%llu copied=%llu nanoseconds=%llu ret=%d",
              pid, (unsigned long long)result->pages_shared,
              (unsigned long long)result->pages_copied, (unsigned long long)result->nanoseconds,
              -error);
     const char* const line = next_event(place, "pseudo_mm_attach");
     CHECK(line, "no line for this: %s", expected);
-    CHECK(!strncmp(line, expected, strlen(expected)), "%.100s instead of %s", line, expected);
+    const int length = (int)strcspn(line, "\n");
+    CHECK((size_t)length == strlen(expected) && !memcmp(line, expected, (size_t)length),
+          "%.*s instead of %s", length, line, expected);
 }
 
 /* Whether the pool that was made is said to have had this happen to it, and to how many pages. */
