@@ -208,21 +208,23 @@ static void check_touched(int value) {
     munmap(memory, LAZY_PAGES * PAGE);
     close(fd);
 }
-/* ATTACH into a lazy mapping, every third page of which has been read and every third written. */
-enum { SHARED_FROM = 100, COPIED_FROM = 140, COPIED_TO = 180 };
+/* ATTACH into a lazy mapping. Of the pages in its first page table every third has been read and
+ * every third written; the second table is to be made. */
+static const uintptr_t touched_address = 0x30000000000 - 128 * PAGE;
+enum { TOUCHED = 128, SHARED_FROM = 100, COPIED_FROM = 140, COPIED_TO = 180 };
 static void prepare_touched(void) {
     const struct pseudo_mm_extent parts[] = {
-        {lazy_address, 0, SHARED_FROM, PSEUDO_MM_LAZY, 0},
-        {lazy_address + SHARED_FROM * PAGE, SHARED_FROM, COPIED_FROM - SHARED_FROM,
+        {touched_address, 0, SHARED_FROM, PSEUDO_MM_LAZY, 0},
+        {touched_address + SHARED_FROM * PAGE, SHARED_FROM, COPIED_FROM - SHARED_FROM,
          PSEUDO_MM_SHARED, 0},
-        {lazy_address + COPIED_FROM * PAGE, COPIED_FROM, COPIED_TO - COPIED_FROM, PSEUDO_MM_COPIED,
-         0},
-        {lazy_address + COPIED_TO * PAGE, COPIED_TO, LAZY_PAGES - COPIED_TO, PSEUDO_MM_LAZY, 0}};
+        {touched_address + COPIED_FROM * PAGE, COPIED_FROM, COPIED_TO - COPIED_FROM,
+         PSEUDO_MM_COPIED, 0},
+        {touched_address + COPIED_TO * PAGE, COPIED_TO, LAZY_PAGES - COPIED_TO, PSEUDO_MM_LAZY, 0}};
     fd = template_of(common_pool.fd, parts, 4);
-    memory = mmap((void*)lazy_address, LAZY_PAGES * PAGE, PROT_READ | PROT_WRITE,
-                  MAP_PRIVATE | MAP_FIXED_NOREPLACE, fd, (off_t)lazy_address);
-    CHECK(memory == (void*)lazy_address, "%s", strerror(errno));
-    for (uint64_t page = 0; page < LAZY_PAGES; page++)
+    memory = mmap((void*)touched_address, LAZY_PAGES * PAGE, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_FIXED_NOREPLACE, fd, (off_t)touched_address);
+    CHECK(memory == (void*)touched_address, "%s", strerror(errno));
+    for (uint64_t page = 0; page < TOUCHED; page++)
         if (page % 3 == 1)
             (void)*(volatile char*)(memory + page * PAGE);
         else if (page % 3 == 2)
@@ -234,8 +236,8 @@ static int attach_touched(void) {
 static bool is_before(uint64_t page) {
     char mark[PAGE];
     fill_mark(mark, page);
-    return page % 3 == 2 ? memcmp(memory + page * PAGE, mark, PAGE) == 0
-                         : page_is(memory + page * PAGE, common_pool.seed, page);
+    return page < TOUCHED && page % 3 == 2 ? memcmp(memory + page * PAGE, mark, PAGE) == 0
+                                           : page_is(memory + page * PAGE, common_pool.seed, page);
 }
 /* What ATTACH fills holds the template's pages; or zeros, which are not delivered a second time; or
  * nothing was begun. LAZY extents keep what they had. */
