@@ -2,8 +2,9 @@
 //
 // Takes and gives back memory in known steps: tests compare what was measured.
 //   steps FILE    FILE is the cgroup's memory.current or memory.usage_in_bytes
-// Prints "WHAT TIME-BEFORE TIME-AFTER BYTES" after each step: ten times 10 MiB up ("up"), five bursts
-// of 20 MiB that are given back at once ("burst", BYTES at the top), ten times down ("down").
+// Prints "WHAT TIME-BEFORE TIME-AFTER BYTES" after each step: ten times 10 MiB up ("up"), five
+// bursts of 20 MiB that are given back at once ("burst", BYTES at the top), ten times down
+// ("down").
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -34,8 +35,7 @@ static void tell(const char* what, int file) {
 }
 
 static char* take(size_t size) {
-    char* memory =
-        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char* memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) exit(1);
     // Pages one by one, as most programs have them.
     madvise(memory, size, MADV_NOHUGEPAGE);

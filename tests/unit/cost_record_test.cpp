@@ -4,9 +4,9 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
-#include "util/command.h"
 #include "cost/page.h"
 #include "cost/record.h"
+#include "util/command.h"
 
 namespace memplate::cost {
 namespace {

@@ -3,8 +3,8 @@
 // One run of a command, or a running cgroup followed to its end, with its memory recorded.
 #pragma once
 
-#include "util/command.h"
 #include "cost/record.h"
+#include "util/command.h"
 #include "util/context.h"
 
 namespace memplate::cost {
