@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Counts page faults by cgroup, kind and what backs the memory. Either the functions are hooked, or,
- * dearer, every page fault is a software event of perf. */
+ * dearer, every page fault is a software event of perf. No program runs at events while a bpf() call
+ * on a map, of anybody, is preempted on that processor (bpf_prog_active): these are not counted. */
 #include "common.bpf.h"
 #include <linux/bpf_perf_event.h>
 

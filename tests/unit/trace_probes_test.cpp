@@ -412,10 +412,11 @@ TEST_F(TraceProbes, FaultsAreCountedByKind) {
         if (count.kind == FaultCount::Kind::minor) taken += count.count;
         if (count.kind == FaultCount::Kind::copy_on_write) copied += count.count;
     }
-    // A little more comes from fork and exit.
-    EXPECT_GE(taken, pages);
+    // A little more comes from fork and exit. Of events some may be left out, see bpf/faults.bpf.c.
+    const size_t least = backend("faults") == "software events" ? pages - pages / 16 : pages;
+    EXPECT_GE(taken, least);
     EXPECT_LE(taken, pages + 64);
-    EXPECT_GE(copied, pages);
+    EXPECT_GE(copied, least);
     EXPECT_LE(copied, pages + 128);
 }
 

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <poll.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -181,4 +182,11 @@ int memory_fd(pid_t pid) {
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/mem", pid);
     return (int)CHECK_OK(open(path, O_RDWR | O_CLOEXEC));
+}
+
+void stay_on_first_processor(void) {
+    cpu_set_t first;
+    CPU_ZERO(&first);
+    CPU_SET(0, &first);
+    CHECK_OK(sched_setaffinity(0, sizeof first, &first));
 }

@@ -135,6 +135,7 @@ int child_status(pid_t pid);              /* waits; the status of waitpid */
 void child_killed(pid_t pid, int signal); /* it must end by this signal */
 void wait_stopped(pid_t pid);             /* until SIGSTOP has taken effect */
 void sleep_ms(unsigned ms);
+void stay_on_first_processor(void);
 /* What an access does: 0, or SIGSEGV, SIGBUS, SIGILL; *code is its si_code. */
 int probe_read(const volatile void* address, int* code);
 int probe_write(volatile void* address, int* code);

@@ -9,13 +9,6 @@
 
 enum { EXTENTS = 256, EXTENT = 1024 };
 
-static void stay_on_first_processor(void) {
-    cpu_set_t first;
-    CPU_ZERO(&first);
-    CPU_SET(0, &first);
-    CHECK_OK(sched_setaffinity(0, sizeof first, &first));
-}
-
 static long times_preempted(void) {
     struct rusage usage;
     CHECK_OK(getrusage(RUSAGE_THREAD, &usage));

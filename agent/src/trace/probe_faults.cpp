@@ -64,11 +64,14 @@ class BpfFaultCounter : public FaultCounter {
         });
         method_.backend = "software events";
         method_.accuracy =
-            "every fault of user code, at 5 to 6 us each; copy_on_write includes pages that were "
-            "only made writable";
+            "faults of user code, at 5 to 6 us each; a few are left out when a bpf() call is "
+            "interrupted on their processor; copy_on_write includes pages that were only made "
+            "writable";
         if (!loaded) {
             loaded = load_object<faults_bpf>(common, events);
-            method_.accuracy = "every fault of user code, at 5 to 6 us each; writes are not told";
+            method_.accuracy =
+                "faults of user code, at 5 to 6 us each; a few are left out when a bpf() call is "
+                "interrupted on their processor; writes are not told";
         }
         if (!loaded) return std::unexpected(std::move(loaded.error()));
         skeleton_ = std::move(*loaded);

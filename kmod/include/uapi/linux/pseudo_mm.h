@@ -207,7 +207,8 @@ struct pseudo_mm_seal {
  * dropped. The target should be stopped, or at least not be using the ranges. Other users of its
  * address space (ps, for example) wait until the call is through. What COPIED extents and page
  * tables need is charged to the target's memory cgroup. At its limit the call fails, and nobody is
- * killed for it, unless others of the group take what was found free in the moment before its use.
+ * killed for it, unless the caller is moved to another processor, or others of the group take what
+ * was found free, in the moment before its use.
  *
  * Attaching to another process needs CAP_SYS_PTRACE in the user namespace that owns the target's
  * memory. Process numbers are those of the caller's pid namespace: hold a pidfd, or the process as
