@@ -282,7 +282,7 @@ static void attach_beyond_limit(int fd, uint64_t pages) {
     const pid_t attacher = child_start();
     if (attacher == 0) {
         enter_group(OTHERS);
-        stay_on_first_processor(); /* what was found free is this processor's */
+        stay_on_first_processor(); /* a charge in stock is this processor's; see ATTACH's promise */
         struct pseudo_mm_attach result;
         CHECK_ERRNO(call_attach(fd, pid, &result), ENOMEM);
         CHECK_EQ(result.pages_shared, 0);
