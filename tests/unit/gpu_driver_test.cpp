@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <type_traits>
 
@@ -119,8 +120,8 @@ class DriverTest : public testing::Test {
     }
     static void TearDownTestSuite() {
         const std::string path = ::getenv("FAKE_GPU");
-        ::unlink(path.c_str());
-        ::rmdir((path + ".state").c_str());
+        std::filesystem::remove(path);
+        std::filesystem::remove_all(path + ".state");
     }
 };
 

