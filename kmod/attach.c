@@ -8,7 +8,8 @@
  * shut out by vm_flags_set(), which comes before anything is cleared. Then the lock is downgraded,
  * never dropped: VMAs stay as they are and nobody forks, but should the OOM killer choose the
  * target while pages are copied, its reaper can have the memory.
- */#include <linux/hugetlb.h>
+ */
+#include <linux/hugetlb.h>
 #include <linux/memcontrol.h>
 #include <linux/pid.h>
 #include <linux/sched/mm.h>
