@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t ms = 1'000'000;
 constexpr uint64_t mb = 1 << 20;
 
-Hull hull_of(std::vector<uint64_t> levels_mb) {
+Hull hull_of(const std::vector<uint64_t>& levels_mb) {
     Hull hull;
     for (const uint64_t level : levels_mb) hull.limit.push_back(level * mb);
     hull.maximum = hull.limit;
