@@ -12,7 +12,7 @@
 
 #ifdef MEMPLATE_CUDA_HEADERS
 // Every version of a call under its own name, and no macros that rename them.
-#define __CUDA_API_VERSION_INTERNAL
+#define __CUDA_API_VERSION_INTERNAL  // NOLINT(bugprone-reserved-identifier)
 #include <cublas_api.h>
 #include <cuda.h>
 #include <cudnn.h>
@@ -32,8 +32,10 @@ constexpr int kind = std::is_pointer_v<T>                         ? 1
                      : std::is_floating_point_v<T>                ? 3
                      : std::is_class_v<T>                         ? 4
                                                                   : 0;
+// NOLINTBEGIN(bugprone-sizeof-expression): of pointers, where the arguments are pointers
 template <class A, class B>
 constexpr bool same_type = sizeof(A) == sizeof(B) && alignof(A) == alignof(B) && kind<A> == kind<B>;
+// NOLINTEND(bugprone-sizeof-expression)
 
 template <class Ours, class Theirs>
 constexpr bool same_call = false;

@@ -261,7 +261,7 @@ TEST_F(PoolOpen, ReadingATruncatedPoolIsAnErrorNotASignal) {
         add_template(writer, "one", 4, 1);
     }
     const TemplateRecord record = must(pool.find("one"));
-    std::filesystem::resize_file(path_, 600000 / 4096 * 4096);
+    std::filesystem::resize_file(path_, 600000U / 4096 * 4096);
     std::vector<std::byte> page(page_size);
     EXPECT_THAT(error_of(pool.read_pages({100, 1}, page)), HasSubstr("file ends at byte"));
     EXPECT_THAT(error_of(pool.verify()), HasSubstr("truncated"));

@@ -91,7 +91,7 @@ class NativeSandbox : public testing::Test {
         return request;
     }
     /// Runs a script inside to its end; what it wrote.
-    static std::string run(Sandbox& sandbox, SpawnRequest request) {
+    static std::string run(Sandbox& sandbox, const SpawnRequest& request) {
         const auto pid = sandbox.spawn(request);
         if (!pid) return "spawn: " + pid.error().message;
         for (;;) {

@@ -220,7 +220,7 @@ TEST(TemplateManifest, ProfilesAreChecked) {
 TEST(TemplateManifest, PagesWithinARun) {
     proto::ProcessPages process;
     add_run(process, 10, 10, 0);
-    const auto within = [&](std::vector<std::pair<uint64_t, uint64_t>> stretches) {
+    const auto within = [&](const std::vector<std::pair<uint64_t, uint64_t>>& stretches) {
         proto::ProcessPages other;
         for (const auto& [first, pages] : stretches)
             add_stretch(other.mutable_present(), first, pages);

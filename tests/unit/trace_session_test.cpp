@@ -125,7 +125,7 @@ TEST_F(TraceSession, OnlyWhatTheFilterLetsPassIsTold) {
         script_.stop = std::stop_source();
         script_.drains = {both, {}, {}, {}, {}};
         const Notes notes = run({.filter = filter});
-        EXPECT_EQ(notes.levels.size() > 0, notes.last.lives.size() > 0);
+        EXPECT_EQ(notes.levels.empty(), notes.last.lives.empty());
         return notes.phases.size();
     };
     EXPECT_EQ(told({}), 11U);
