@@ -198,7 +198,7 @@ std::string Measurement::label_of(const StartVariant& variant) const {
 std::vector<std::string> Measurement::notes() const {
     std::vector<std::string> notes;
     if (!exec_seen_)
-        notes.push_back("exec and link are one phase: perf events are not permitted here");
+        notes.emplace_back("exec and link are one phase: perf events are not permitted here");
     for (const auto& [name, library] : libraries_.items())
         if (library.contains("missing") && library["missing"] != "not asked for")
             notes.push_back(

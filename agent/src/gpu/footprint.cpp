@@ -23,7 +23,8 @@ class Run {
         : context_(context), options_(options), variant_(variant), nvml_(nvml) {}
 
     Result<Json> measure() {
-        context_.progress->step("gpu footprint: " + variant_.name(), 4 * options_.processes);
+        context_.progress->step("gpu footprint: " + variant_.name(),
+                                uint64_t{4} * options_.processes);
         for (unsigned i = 0; i < options_.processes; ++i) TRY(start(i));
         TRY(read("begin"));
         TRY(advance("context",
@@ -48,8 +49,8 @@ class Run {
         std::vector<std::string> environment =
             mps ? variant_.daemon->client_environment(options_.thread_percentage)
                 : MpsDaemon::no_client_environment();
-        environment.push_back(variant_.loading == "eager" ? "CUDA_MODULE_LOADING=EAGER"
-                                                          : "CUDA_MODULE_LOADING=LAZY");
+        environment.emplace_back(variant_.loading == "eager" ? "CUDA_MODULE_LOADING=EAGER"
+                                                             : "CUDA_MODULE_LOADING=LAZY");
         auto worker =
             Worker::start(context_, {.task = "footprint",
                                      // The daemon's clients see its device alone.

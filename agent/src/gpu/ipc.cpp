@@ -28,10 +28,10 @@ struct Samples {
     uint64_t verified = 0;
 };
 
-void add(std::vector<std::pair<std::string, std::vector<double>>>& phases, std::string name,
+void add(std::vector<std::pair<std::string, std::vector<double>>>& phases, const std::string& name,
          double ns) {
     auto phase = std::ranges::find(phases, name, [](const auto& one) { return one.first; });
-    if (phase == phases.end()) phase = phases.insert(phases.end(), {std::move(name), {}});
+    if (phase == phases.end()) phase = phases.insert(phases.end(), {name, {}});
     phase->second.push_back(ns);
 }
 
@@ -51,8 +51,8 @@ void add_message(Samples& samples, const Answers& answers) {
     std::ranges::stable_sort(marks, {}, &std::pair<int64_t, std::string>::first);
     const auto start = answers.sender["start"].get<int64_t>();
     int64_t before = start;
-    for (auto& [ns, phase] : marks) {
-        add(samples.path, std::move(phase), static_cast<double>(ns - before));
+    for (const auto& [ns, phase] : marks) {
+        add(samples.path, phase, static_cast<double>(ns - before));
         before = ns;
     }
     samples.latency.push_back(static_cast<double>(before - start));

@@ -129,7 +129,7 @@ Result<Worker> Worker::start(const Context& context, Start start) {
 
     worker.cloned_ns_ = monotonic_ns();
     // vfork: the start must not pay for our own page tables.
-    const pid_t pid = ::vfork();
+    const pid_t pid = ::vfork();  // NOLINT(bugprone-unsafe-functions)
     if (pid < 0) return fail_errno(errno, "vfork");
     if (pid == 0) become_worker(launch);
     worker.pid_ = pid;

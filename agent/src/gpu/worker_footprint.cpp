@@ -14,6 +14,7 @@ namespace memplate::gpu {
 namespace {
 
 constexpr int matrix_edge = 256;
+constexpr uint64_t matrix_bytes = uint64_t{matrix_edge} * matrix_edge * sizeof(float);
 constexpr uint64_t chunk_bytes = 16 << 20;
 
 /// What a process has on the device after its context: code, handles, weights.
@@ -24,8 +25,7 @@ class Function {
     /// Loads memplate's kernels and these libraries, and uses each once: with lazy loading, code
     /// gets to the device no earlier. {"kernels" | "cublas" | "cudnn": "loaded", or why not}
     Result<Json> load_code(const Json& libraries) {
-        TRY_ASSIGN(scratch_,
-                   DeviceMemory::allocate(driver_, 3 * matrix_edge * matrix_edge * sizeof(float)));
+        TRY_ASSIGN(scratch_, DeviceMemory::allocate(driver_, 3 * matrix_bytes));
         Json answer = Json::object();
         TRY(note(answer, "kernels", launch_kernels()));
         for (const Json& library : libraries)
@@ -77,8 +77,8 @@ class Function {
         blas_.emplace(std::move(blas));
         TRY(blas_->create(driver_));
         const DevicePointer matrix = scratch_.get();
-        constexpr uint64_t bytes = matrix_edge * matrix_edge * sizeof(float);
-        TRY(blas_->multiply(driver_, matrix_edge, matrix, matrix + bytes, matrix + 2 * bytes));
+        TRY(blas_->multiply(driver_, matrix_edge, matrix, matrix + matrix_bytes,
+                            matrix + 2 * matrix_bytes));
         TRY_CUDA(driver_, cuCtxSynchronize, ());
         return {};
     }

@@ -57,12 +57,15 @@ FAKE_EXPORT CudaResult cuIpcCloseMemHandle(DevicePointer pointer) {
 FAKE_EXPORT CudaResult cuIpcGetEventHandle(IpcEventHandle* handle, CudaEvent event) {
     FAKE_ENTER();
     std::memset(handle, 0, sizeof *handle);
-    std::memcpy(handle->bytes, &event, sizeof event);
+    const auto number = reinterpret_cast<uintptr_t>(event);
+    std::memcpy(handle->bytes, &number, sizeof number);
     return cuda_success;
 }
 
 FAKE_EXPORT CudaResult cuIpcOpenEventHandle(CudaEvent* event, IpcEventHandle handle) {
     FAKE_ENTER();
-    std::memcpy(event, handle.bytes, sizeof *event);
+    uintptr_t number = 0;
+    std::memcpy(&number, handle.bytes, sizeof number);
+    *event = reinterpret_cast<CudaEvent>(number);
     return cuda_success;
 }

@@ -16,6 +16,7 @@ EXPORTED unsigned la_version(unsigned) {
 }
 
 /// A library was mapped; nobody has looked up anything in it yet.
+// NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name): the C library's are reserved
 EXPORTED unsigned la_objopen(link_map* library, Lmid_t name_space, uintptr_t*) {
     if (name_space != LM_ID_BASE) return 0;
     tell(MEMPLATE_GPU_OPENED, library->l_name);
